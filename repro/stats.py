@@ -1,0 +1,225 @@
+"""How a number is reported: mean, spread and interval over seeds; tests of two systems; measured against published.
+
+Scores are F1 in 0..1 here, and per-tweet counts are (true positives, predicted, gold). Intervals are two-sided 95 %,
+tests two-sided at 5 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+CONFIDENCE = 0.95
+POWER = 0.8
+RESAMPLES = 10_000
+RESAMPLING_SEED = 2507  # one seed for every comparison, so that a table made twice is the same table
+LEAST_SEEDS = 3  # fewer say too little of the spread for a test
+LEAST_SEEDS_AGAINST_PAPER = 5
+_CHUNK = 500  # resamples held in memory at once: 4 MB of weights at a thousand tweets
+
+Standing = Literal["ahead", "behind", "not ahead", "undecided"]
+Verdict = Literal["reproduced", "higher", "lower", "inconclusive", "not run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Mean over `n` seeds; the sample standard deviation and the interval are None for one seed."""
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A difference in F1 with its bootstrap interval, p value and standard error."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    standard_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstPaper:
+    """Measured mean minus the paper's figure, the half-width it is judged by (None for one run), and the verdict."""
+
+    difference: float | None
+    half_width: float | None
+    verdict: Verdict
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, sample standard deviation and Student-t interval of one value a seed; ValueError where there is none.
+
+    Student t, because percentile intervals of a bootstrap over a handful of seeds are far too narrow.
+    """
+    n = len(values)
+    if not n:
+        raise ValueError("no values to summarise")
+    mean = float(np.mean(values))
+    if n == 1:
+        return Summary(mean, None, None, None, 1)
+    sd = float(np.std(values, ddof=1))
+    half = _t_quantile(n) * sd / np.sqrt(n)
+    return Summary(mean, sd, float(mean - half), float(mean + half), n)
+
+
+def paired_bootstrap(ours_SN3: ArrayLike, other_SN3: ArrayLike, resamples: int = RESAMPLES) -> Difference:
+    """The difference in F1 between two systems on the same tweets, by resampling the tweets.
+
+    Each argument holds integer counts of S seeds (S may differ between the two) over the same N tweets. F1 is averaged
+    over the seeds within each resample, so the result is conditional on these seeds. The interval is the percentile
+    interval, and p twice the smaller share of resamples on one side of zero: p < 0.05 where the interval excludes zero.
+    """
+    ours, other = np.asarray(ours_SN3), np.asarray(other_SN3)
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    tweets = ours.shape[1]
+
+    def draw(rows: int) -> np.ndarray:
+        picked_RN = rng.integers(tweets, size=(rows, tweets))
+        flat = picked_RN + tweets * np.arange(rows)[:, None]
+        weights_RN = np.bincount(flat.ravel(), minlength=rows * tweets).reshape(rows, tweets)
+        return _mean_f1(weights_RN, ours) - _mean_f1(weights_RN, other)
+
+    drawn_R = _in_chunks(draw, resamples)
+    low, high = np.quantile(drawn_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    one_sided = min((drawn_R <= 0).sum(), (drawn_R >= 0).sum())
+    return Difference(
+        difference=_observed(ours) - _observed(other),
+        low=float(low),
+        high=float(high),
+        p=_share(2 * one_sided, resamples),
+        standard_error=float(drawn_R.std(ddof=1)),
+    )
+
+
+def approximate_randomisation(ours_SN3: ArrayLike, other_SN3: ArrayLike, resamples: int = RESAMPLES) -> float:
+    """p of the difference in seed-averaged F1 when the two systems' outputs are swapped tweet by tweet at random.
+
+    A check on the bootstrap's p (Noreen 1989; Yeh, COLING 2000). The arguments are those of `paired_bootstrap` with as
+    many seeds on either side; a tweet is swapped in every seed at once.
+    """
+    ours, other = np.asarray(ours_SN3), np.asarray(other_SN3)
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    tweets = ours.shape[1]
+    observed = abs(_observed(ours) - _observed(other))
+
+    def draw(rows: int) -> np.ndarray:
+        swap_RN = rng.integers(2, size=(rows, tweets))
+        shift_RS3 = _totals(swap_RN, other - ours)
+        return _f1(ours.sum(axis=1) + shift_RS3).mean(axis=-1) - _f1(other.sum(axis=1) - shift_RS3).mean(axis=-1)
+
+    extreme = np.abs(_in_chunks(draw, resamples)) >= observed - 1e-12  # the swap of everything is a tie, up to rounding
+    return _share(extreme.sum(), resamples)
+
+
+def paired_t(ours: Sequence[float], other: Sequence[float]) -> float:
+    """p of the paired t test over seeds, in the same order on both sides; ValueError for fewer than two.
+
+    Differences without any spread leave t undefined: 0 where they are not zero, 1 where they are.
+    """
+    differences = np.subtract(ours, other)
+    if len(differences) < 2:
+        raise ValueError("a paired t test needs two seeds")
+    if np.ptp(differences) < 1e-12:
+        return 0.0 if abs(differences[0]) > 1e-12 else 1.0
+    return float(stats.ttest_rel(ours, other).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of the p values of one table's comparisons, in their order (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted.tolist()
+
+
+def minimum_detectable_difference(standard_error: float) -> float:
+    """The true difference that a two-sided 5 % test of this standard error would find four times in five."""
+    return float((stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)) * standard_error)
+
+
+def standing(difference: float, p_tweets: float | None, p_seeds: float | None) -> Standing:
+    """Whether a system is ahead of another: the test over tweets and the one over seeds must both say so.
+
+    The p values are Holm-adjusted; None where fewer than three seeds forbid a test, which leaves it undecided.
+    """
+    if p_tweets is None or p_seeds is None:
+        return "undecided"
+    if max(p_tweets, p_seeds) >= 1 - CONFIDENCE:
+        return "not ahead"
+    return "ahead" if difference > 0 else "behind"
+
+
+def prediction_half_width(values: Sequence[float]) -> float:
+    """Half-width of the interval for one more run: t s sqrt(1 + 1/n); ValueError for fewer than two values."""
+    if len(values) < 2:
+        raise ValueError("a prediction interval needs two values")
+    n = len(values)
+    return float(_t_quantile(n) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n))
+
+
+def against_paper(values: Sequence[float], paper: float, tolerance: float = 0.01) -> AgainstPaper:
+    """Judge one value a seed against a published figure, which may itself be a single run; hence a prediction interval.
+
+    `inconclusive` below five seeds, or where the half-width exceeds twice the tolerance; `reproduced` within the
+    tolerance; `higher` or `lower` beyond both tolerance and half-width.
+    """
+    if not len(values):
+        return AgainstPaper(None, None, "not run")
+    difference = float(np.mean(values)) - paper
+    half = prediction_half_width(values) if len(values) > 1 else None
+    return AgainstPaper(difference, half, _verdict(difference, half, len(values), tolerance))
+
+
+def _verdict(difference: float, half: float | None, n: int, tolerance: float) -> Verdict:
+    if half is None or n < LEAST_SEEDS_AGAINST_PAPER or half > 2 * tolerance:
+        return "inconclusive"
+    if abs(difference) <= tolerance:
+        return "reproduced"
+    if abs(difference) > max(tolerance, half):
+        return "higher" if difference > 0 else "lower"
+    return "inconclusive"
+
+
+def _t_quantile(n: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+
+
+def _share(extreme: int, resamples: int) -> float:
+    """A Monte Carlo p value; one is added to both counts, because a p of 0 would claim more than was drawn."""
+    return float(min((extreme + 1) / (resamples + 1), 1.0))
+
+
+def _totals(weights_RN: np.ndarray, counts_SN3: np.ndarray) -> np.ndarray:
+    """(R, S, 3) weighted sums over tweets. Integers in float64: exact, so the same on any machine and thread count."""
+    seeds, tweets, _ = counts_SN3.shape
+    counts_NM = counts_SN3.transpose(1, 0, 2).reshape(tweets, seeds * 3).astype(np.float64)
+    return (weights_RN.astype(np.float64) @ counts_NM).reshape(-1, seeds, 3)
+
+
+def _f1(totals: np.ndarray) -> np.ndarray:
+    """F1 of (..., 3) totals; 0 where nothing is predicted and nothing is gold."""
+    return 2 * totals[..., 0] / np.maximum(totals[..., 1] + totals[..., 2], 1)
+
+
+def _mean_f1(weights_RN: np.ndarray, counts_SN3: np.ndarray) -> np.ndarray:
+    return _f1(_totals(weights_RN, counts_SN3)).mean(axis=-1)
+
+
+def _observed(counts_SN3: np.ndarray) -> float:
+    return float(_f1(counts_SN3.sum(axis=1)).mean())
+
+
+def _in_chunks(draw: Callable[[int], np.ndarray], resamples: int) -> np.ndarray:
+    return np.concatenate([draw(min(_CHUNK, resamples - done)) for done in range(0, resamples, _CHUNK)])

@@ -69,13 +69,13 @@ def _cross_attention_torch(
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     valid_BK = _valid_keys(key_mask_BK, key_bias_BK)
     if valid_BK is not None:
-        masked_BHKD = ~valid_BK[:, None, :, None]
-        k_BHKD, v_BHKD = k_BHKD.masked_fill(masked_BHKD, 0), v_BHKD.masked_fill(masked_BHKD, 0)
+        valid_B1K1 = valid_BK[:, None, :, None]
+        # where, not masked_fill: the same result, at half the time on a CPU.
+        k_BHKD, v_BHKD = torch.where(valid_B1K1, k_BHKD, 0.0), torch.where(valid_B1K1, v_BHKD, 0.0)
 
-    # SDPA wants the bias in q's type: a float32 bias on 16-bit queries would lose its digits.
-    bias_fits = key_bias_BK is None or torch.promote_types(q_BHQD.dtype, key_bias_BK.dtype) == q_BHQD.dtype
-    if not return_mass and philox.threshold(dropout_p) == 0 and bias_fits:
-        bias_BK = _logit_bias(valid_BK, key_bias_BK, q_BHQD.dtype)
+    if key_bias_BK is None and not return_mass and philox.threshold(dropout_p) == 0:
+        # With a bias that needs a gradient SDPA leaves its fast path and is slower than what follows.
+        bias_BK = _logit_bias(valid_BK, None, q_BHQD.dtype)
         bias_B11K = None if bias_BK is None else bias_BK[:, None, None, :]
         return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKD, attn_mask=bias_B11K, scale=scale)
 

@@ -37,8 +37,9 @@ def philox4x32(counter: Words, seed: int | torch.Tensor) -> Words:
     for _ in range(_ROUNDS):
         # The product may pass 2^63 and wrap to a negative number: its 64 bits are right all the same.
         product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1 = ((product1 >> 32) & _LOW_32) ^ c1 ^ key0, product1 & _LOW_32
-        c2, c3 = ((product0 >> 32) & _LOW_32) ^ c3 ^ key1, product0 & _LOW_32
+        c0 = ((product1 >> 32) ^ (c1 ^ key0)).bitwise_and_(_LOW_32)
+        c2 = ((product0 >> 32) ^ (c3 ^ key1)).bitwise_and_(_LOW_32)
+        c1, c3 = product1.bitwise_and_(_LOW_32), product0.bitwise_and_(_LOW_32)
         key0, key1 = (key0 + _KEY_STEPS[0]) & _LOW_32, (key1 + _KEY_STEPS[1]) & _LOW_32
     return c0, c1, c2, c3
 

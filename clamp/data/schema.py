@@ -40,7 +40,7 @@ class Tweet:
     """One tweet. `image` is pixels (H, W, 3) uint8, a readable file, or None where there is no usable image.
 
     `proxy` is what independent tools said of the image, as text; `distractors` are the cells of entities that the
-    tweet does not mention (generated tweets only).
+    tweet does not mention, of an image of `cells` x `cells` (generated tweets only).
     """
 
     id: str
@@ -49,3 +49,4 @@ class Tweet:
     image: np.ndarray | Path | None = None
     proxy: str | None = None
     distractors: tuple[int, ...] = ()
+    cells: int = 0

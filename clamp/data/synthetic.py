@@ -168,6 +168,7 @@ def _tweet(
         ),
         image=_paint(rng, cells, noise, list(zip(places, colours, shapes, mouths, strict=True))),
         distractors=tuple(places[count:]),
+        cells=cells,
     )
 
 

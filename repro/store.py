@@ -1,0 +1,169 @@
+"""Finished runs on disk: one folder a run, whose `result.json` is there if and only if the run is done."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from repro.experiments import Inputs, Run
+
+SCHEMA = 1
+State = Literal["done", "stale", "failed", "running", "missing"]
+Record = dict[str, Any]
+
+
+class StoreError(Exception):
+    """A file of the store that cannot be written or read; its text is one line that names it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, what it depends on, and the folder that is its own."""
+
+    run: Run
+    inputs: Inputs
+    runs: Path
+
+    @property
+    def key(self) -> str:
+        return self.run.key(self.inputs)
+
+    @property
+    def variant_folder(self) -> Path:
+        return self.runs / f"{self.run.profile}-{self.run.experiment}" / self.run.variant
+
+    @property
+    def folder(self) -> Path:
+        return self.variant_folder / f"seed{self.run.seed}-{self.key}"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def error(self) -> Path:
+        return self.folder / "error.txt"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step that survives a crash; on StoreError what was there before is untouched."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)  # mkstemp's files are private; results are not
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror}; what was there before is unchanged") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def record_text(record: Record) -> str:
+    """A record as strict JSON, one line for each top-level field so that two of them can be compared."""
+    fields = [f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in record.items()]
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def read_record(path: Path) -> Record:
+    """Raises StoreError, naming the file, when it is not a whole record."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: truncated or corrupt: {error}") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise StoreError(f"{path}: not a record of schema {SCHEMA}")
+    return record
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder, after whoever holds it now; the kernel releases it however the holder ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains that run at this moment."""
+    try:
+        with open(folder / "lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def state(job: Job) -> tuple[State, str | None]:
+    """Where a run stands, and one line on a result that is there but cannot be read: such a run counts as failed."""
+    try:
+        read_record(job.result)
+        return "done", None
+    except StoreError as error:
+        unreadable = str(error) if job.result.exists() else None
+    if is_locked(job.folder):
+        return "running", None
+    if unreadable or job.error.exists():
+        return "failed", unreadable
+    return ("stale" if stale_result(job) else "missing"), None
+
+
+def stale_result(job: Job) -> Path | None:
+    """The newest result of the same run made by other sources: same config, data and weights."""
+    same = {"config": job.run.config_dict(), "data": job.inputs.data, "weights": job.inputs.weights_revision}
+    found = []
+    for path in job.variant_folder.glob(f"seed{job.run.seed}-*/result.json"):
+        with contextlib.suppress(StoreError):
+            record = read_record(path)
+            made_by = record["provenance"]
+            identity = {"config": record["config"], "data": made_by["data"], "weights": made_by["weights_revision"]}
+            if path != job.result and identity == same:
+                found.append((made_by["started"], path))
+    return max(found)[1] if found else None
+
+
+def cell(results: Path, run: Run) -> Path:
+    """The published copy of a run's record, from which tables are made."""
+    return results / run.profile / run.experiment / run.variant / f"seed{run.seed}.json"
+
+
+def publish(job: Job, results: Path) -> None:
+    """Copy a finished run's record to its cell; one made by other sources fills an empty cell only."""
+    target = cell(results, job.run)
+    source = job.result if job.result.exists() else stale_result(job)
+    if source is None or (source != job.result and target.exists()):
+        return
+    text = source.read_text(encoding="utf-8")
+    if not target.exists() or target.read_text(encoding="utf-8") != text:
+        write_atomically(target, text)
+
+
+def published(results: Path) -> list[Record]:
+    """Every published record, in an order of its own; StoreError on the first that cannot be read."""
+    records = [read_record(path) for path in sorted(results.glob("*/*/*/seed*.json"))]
+    return sorted(records, key=lambda r: (r["profile"], r["experiment"], r["variant"], r["seed"]))

@@ -1,0 +1,73 @@
+"""Training functions that stand in for the real one where a test is about the harness, not about learning."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clamp.config import Config
+from clamp.data import Splits
+
+OnEpoch = Callable[[int, int, float], None]
+EPOCH_SECONDS = 0.03
+
+
+def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    """Counts epochs, a checkpoint each, and resumes from it; its scores are a function of the config alone."""
+    checkpoint = folder / "checkpoint.json"
+    done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+    for epoch in range(done + 1, config.train.epochs + 1):
+        time.sleep(EPOCH_SECONDS)
+        (folder / "checkpoint.tmp").write_text(json.dumps(epoch))
+        os.replace(folder / "checkpoint.tmp", checkpoint)
+        with open(folder / "epochs.txt", "a") as file:  # what was done, for a test to read
+            file.write(f"{epoch}\n")
+        on_epoch(epoch, config.train.epochs, 0.5)
+    return result(config, len(splits.test))
+
+
+def train_but_some_fail(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    """Without the gate it raises; without the focus prior it is killed; else it is `train`."""
+    if not config.model.gate:
+        raise ValueError("loss is NaN\nat step 7")
+    if not config.model.focus:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(config, splits, folder, on_epoch)
+
+
+def train_onto_a_full_disk(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    raise OSError(28, "No space left on device", "checkpoint.safetensors")
+
+
+def train_for_ever(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    (folder / "pid.txt").write_text(str(os.getpid()))
+    while True:
+        time.sleep(1)
+
+
+def result(config: Config, n_test: int = 2) -> dict[str, Any]:
+    """A whole result, as training returns it."""
+    tp = 30 + len(config.model.levels) + config.train.seed
+    f1 = 2 * tp / 100
+    counts = {"precision": f1, "recall": f1, "f1": f1, "tp": tp, "predicted": 50, "gold": 50}
+    masc = {"accuracy": f1, "macro_f1": f1, "n": 50, "accuracy_on_extracted": f1, "n_extracted": tp, "ece": 0.1}
+    split = {"joint": counts, "mate": counts, "masc": masc, "pointing": None}
+    epochs = range(1, config.train.epochs + 1)
+    curve = [
+        {"epoch": e, "loss": {"tagging": 1.0 / e}, "dev_f1": f1, "dev_mate_f1": f1, "seconds": EPOCH_SECONDS}
+        for e in epochs
+    ]
+    return {
+        "best_epoch": 1,
+        "metrics": {"dev": split, "test": split},
+        "per_tweet": {"test": [[1, 1, 1]] * n_test},
+        "curve": curve,
+        "weighting": None,
+        "cost": {"parameters": 10, "flops_per_tweet": 10, "train_seconds": 1.0, "peak_memory_bytes": 10},
+        "images": {name: {"present": n_test, "absent": 0} for name in ("train", "dev", "test")},
+    }

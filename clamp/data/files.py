@@ -32,7 +32,8 @@ def read_json(file: Path, form: TypeAdapter[_T]) -> _T:
         fault = error.errors(include_url=False, include_input=False)[0]
         record, field = fault["loc"][:1], ".".join(str(part) for part in fault["loc"][1:])
         reason = f"{field}: {fault['msg']}" if field else fault["msg"]
-        raise DataError(file, repr(record[0]) if record else None, reason) from None
+        one_line = " ".join(reason.split())  # a field may be named after a key of the file
+        raise DataError(file, repr(record[0]) if record else None, one_line) from None
 
 
 @cache

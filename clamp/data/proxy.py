@@ -53,7 +53,7 @@ def read_proxies(file: Path, fields: Sequence[ProxyField]) -> dict[str, str]:
         for field in fields:
             value = getattr(proxy, field)
             if value is None:
-                raise DataError(file, name, f"no {field}")
+                raise DataError(file, repr(name), f"no {field}")
             sentences.append(_tell_faces(value) if field == "faces" else value.strip())
         texts[name] = " ".join(sentences)
     return texts

@@ -1,0 +1,85 @@
+"""The visual proxy as text."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clamp.data.proxy import read_proxies
+from clamp.data.schema import DataError
+
+
+def face(**emotion: float) -> dict[str, Any]:
+    return {"box_xywh": [0, 0, 9, 9], "emotion": emotion}
+
+
+def write(folder: Path, content: Any) -> Path:
+    file = folder / "visual_proxy.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("faces", "sentence"),
+    [
+        ([], "No face."),
+        ([face(happy=90, sad=10)], "1 face: 1 happy."),
+        ([face(sad=60.5, happy=39.5), face(happy=51), face(sad=1.0)], "3 faces: 1 happy, 2 sad."),
+        ([face(sad=50.0, angry=50.0)], "1 face: 1 angry."),
+    ],
+)
+def test_faces_become_a_sentence(tmp_path: Path, faces: list[Any], sentence: str) -> None:
+    file = write(tmp_path, {"1.jpg": {"caption": " A dog. ", "faces": faces, "description": "Brown fur."}})
+    assert read_proxies(file, ("caption", "faces")) == {"1.jpg": f"A dog. {sentence}"}
+    assert read_proxies(file, ("faces", "description")) == {"1.jpg": f"{sentence} Brown fur."}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ([], "Input should be an object"),
+        ({"1.jpg": []}, "record '1.jpg': Input should be"),
+        ({"1.jpg": {"caption": 3}}, "record '1.jpg': caption: Input should be a valid string"),
+        ({"1.jpg": {"caption": "A dog."}}, "record '1.jpg': no faces"),
+        ({"1.jpg": {"faces": []}}, "record '1.jpg': no caption"),
+        ({"1.jpg": {"caption": "A dog.", "faces": [{}]}}, "record '1.jpg': faces.0.emotion: Field required"),
+        ({"1.jpg": {"caption": "A dog.", "faces": [face()]}}, "record '1.jpg': faces.0.emotion: "),
+        ({"1.jpg": {"caption": "", "faces": [face(sad=float("nan"))]}}, "record '1.jpg': faces.0.emotion.sad: "),
+        ({"1.jpg": {"caption": "", "faces": [face(sad="9")]}}, "record '1.jpg': faces.0.emotion.sad: "),
+        ({"1\n.jpg": {}}, r"record '1\n.jpg': no caption"),
+    ],
+)
+def test_a_faulty_proxy(tmp_path: Path, content: Any, reason: str) -> None:
+    file = write(tmp_path, content)
+    with pytest.raises(DataError, match="^" + re.escape(f"{file}: {reason}")) as caught:
+        read_proxies(file, ("caption", "faces"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["caption", "faces", "emotion", "\n"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(content=json_values | st.dictionaries(st.text(max_size=3), json_values, max_size=3))
+def test_any_json_is_read_or_refused_in_one_line(tmp_path: Path, content: Any) -> None:
+    try:
+        texts = read_proxies(write(tmp_path, content), ("caption", "faces"))
+    except DataError as error:
+        refusal = str(error)
+    else:
+        assert all(isinstance(text, str) for text in texts.values())
+        return
+    assert len(refusal.splitlines()) == 1

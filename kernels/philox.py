@@ -96,7 +96,7 @@ def row_keep_mask(
     column_block = torch.arange(-(-width // _HALVES), device=device)[None, :]
     words = philox4x32((column_block, row & _LOW_32, row >> 32, torch.zeros_like(row)), seed)
     keep = torch.stack(_keep_halves(words, _HALVES, dropout_p), dim=2)
-    return keep.view(rows, -1)[:, :width]
+    return keep.flatten(start_dim=1)[:, :width]
 
 
 def _keep_halves(words: Words, count: int, dropout_p: float) -> list[torch.Tensor]:

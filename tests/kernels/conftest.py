@@ -1,0 +1,57 @@
+"""One way to compare an implementation, forward and backward, with the float64 reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+Operator = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
+
+
+def relative_errors(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Frobenius norm of each difference over that of the expected tensor.
+
+    What cancels to nothing in the reference (queries get no gradient from a single key) leaves a rounding error in
+    float32 that has no size of its own to compare with: it is measured against the largest expected tensor.
+    """
+    norms = {name: tensor.double().norm().item() for name, tensor in expected.items()}
+    largest = max(norms.values())
+    errors = {}
+    for name, norm in norms.items():
+        difference = (actual[name].double() - expected[name].double()).norm().item()
+        size = norm if norm > 1e-12 * largest else largest
+        errors[name] = difference / size if difference else 0.0
+    return errors
+
+
+def outputs_and_gradients(
+    operator: Operator, tensors: Sequence[torch.Tensor], dtype: torch.dtype, impl: str
+) -> dict[str, torch.Tensor]:
+    """Run on copies of `tensors`, go back from a fixed random direction, and name everything that came out."""
+    leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors]
+    outputs = operator(*leaves, impl=impl)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    generator = torch.Generator().manual_seed(7)
+    objective = sum((output.double() * torch.randn(output.shape, generator=generator)).sum() for output in outputs)
+    objective.backward()
+    named = {f"output {index}": output.detach() for index, output in enumerate(outputs)}
+    return named | {f"gradient {index}": leaf.grad for index, leaf in enumerate(leaves) if leaf.grad is not None}
+
+
+def _assert_parity(
+    operator: Operator, *tensors: torch.Tensor, tolerance: float = 1e-5, dtype: torch.dtype = torch.float32
+) -> None:
+    rounded = [tensor.to(dtype) for tensor in tensors]
+    actual = outputs_and_gradients(operator, rounded, dtype, "torch")
+    expected = outputs_and_gradients(operator, rounded, torch.float64, "reference")
+    assert actual.keys() == expected.keys()
+    errors = relative_errors(actual, expected)
+    assert all(error <= tolerance for error in errors.values()), errors
+
+
+@pytest.fixture(scope="session")
+def assert_parity() -> Callable[..., None]:
+    """assert_parity(operator, *tensors): the torch path agrees with the float64 reference in outputs and gradients."""
+    return _assert_parity

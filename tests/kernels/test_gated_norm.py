@@ -53,8 +53,8 @@ def test_parity_over_shapes(
     assert_parity: Callable[..., None], rows: int, width: int, dropout_p: float, seed: int
 ) -> None:
     torch.manual_seed(seed % 1000)
-    # LayerNorm of two or three values is nearly a sign, whose gradient is all cancellation: rows are wider than that, and
-    # eps bounds the condition number where one has almost no variance.
+    # LayerNorm of two or three values is nearly a sign, whose gradient is all cancellation: rows are wider than that,
+    # and eps bounds the condition number where one has almost no variance.
     options = {"eps": 0.1, "dropout_p": dropout_p, "seed": seed}
     assert_parity(
         lambda *tensors, impl: kernels.gated_residual_norm(*tensors, **options, impl=impl), *inputs(rows, width)

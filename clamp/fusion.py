@@ -67,6 +67,7 @@ class CrossAttentionStage(nn.Module):
     def _add_and_norm(self, x_BTD: Tensor, residual_BTD: Tensor, gate_BTD: Tensor | None, norm: nn.LayerNorm) -> Tensor:
         dropout = self.dropout if self.training else 0.0
         seed = torch.randint(0, 2**62, (), device=x_BTD.device) if dropout else 0
+        residual_BTD = residual_BTD.to(x_BTD.dtype)  # under autocast on CUDA the text comes from its norm in float32
         return kernels.gated_residual_norm(
             x_BTD, residual_BTD, gate_BTD, norm.weight, norm.bias, eps=norm.eps,
             dropout_p=dropout, seed=seed, impl=self.operators,

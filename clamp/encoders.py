@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast, ViTImageProcessorPil
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from clamp.config import ConfigError, EncoderConfig, VisionConfig
 from clamp.pyramid import Grid
@@ -91,8 +91,9 @@ def load_tokenizer(config: EncoderConfig, vocabulary: tuple[str, ...]) -> PreTra
         return word_level_tokenizer(vocabulary)
     # RoBERTa's needs the prefix space to be told words from continuations in input that is split already
     return AutoTokenizer.from_pretrained(
-        locate_weights(config.weights), revision=config.revision or "main", add_prefix_space=True, use_fast=True
-    )
+        locate_weights(config.weights), revision=config.revision or "main", add_prefix_space=True, use_fast=True,
+        trust_remote_code=False,
+    )  # fmt: skip
 
 
 class TextEncoder(nn.Module):
@@ -109,7 +110,7 @@ class TextEncoder(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """3 x 3 convolutions of stride 2 with group norm: (B, 3, side, side) -> (B, side/2^n, side/2^n) of features.
+    """3 x 3 convolutions of stride 2 with group norm: (B, 3, side, side) -> (B, C, h, h), h = side / 2^n rounded up.
 
     It learns from scratch in minutes on a CPU, which a linear patch embedding does not.
     """
@@ -137,11 +138,13 @@ class VisionEncoder(nn.Module):
         self.encoder: nn.Module
         if config.kind == "conv":
             self.encoder = ConvStem(config.channels)
-            hidden, side = self.encoder.hidden_size, config.image_size // 2 ** len(config.channels)
+            hidden, side = self.encoder.hidden_size, -(-config.image_size // 2 ** len(config.channels))
         else:
             self.encoder, self.architecture = build_architecture(config.encoder, pretrained=pretrained)
-            hidden = self.encoder.config.hidden_size
-            side = self.encoder.config.image_size // self.encoder.config.patch_size
+            hub = self.encoder.config
+            if hub.image_size != config.image_size:
+                raise ConfigError(f"vision.image_size: {config.image_size}, but the encoder reads {hub.image_size}")
+            hidden, side = hub.hidden_size, hub.image_size // hub.patch_size
         self.grid: Grid = (side, side)
         self.project = nn.Linear(hidden, width)
 
@@ -153,9 +156,3 @@ class VisionEncoder(nn.Module):
             hidden = self.encoder(pixel_values=pixels_BCHW).last_hidden_state
             features_BRC = hidden[:, -self.grid[0] * self.grid[1] :]  # drops CLS and what else leads the patches
         return self.project(features_BRC)
-
-
-def image_processor(config: VisionConfig) -> ViTImageProcessorPil:
-    """Resizes and normalises to [-1, 1] as ViT's original weights expect; the PIL flavour, which needs no torchvision."""
-    side = {"height": config.image_size, "width": config.image_size}
-    return ViTImageProcessorPil(size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)

@@ -119,16 +119,22 @@ class Tagger(nn.Module):
         return self.tag_decoder.decode(output.tag_logits_BTC, batch.word_mask_BT)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, model.safetensors and the tokenizer; each file is replaced whole or not at all."""
+        """Write config.json, model.safetensors and the tokenizer. No old file is touched before all new ones are on disk."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(folder)
-        temporary = folder / "model.safetensors.tmp"
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, temporary)
-        os.replace(temporary, folder / "model.safetensors")
-        temporary = folder / "config.json.tmp"
-        temporary.write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / "config.json")
+        unfinished = folder / "unfinished"
+        unfinished.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(unfinished)
+        save_file(
+            {name: value.contiguous() for name, value in self.state_dict().items()}, unfinished / "model.safetensors"
+        )
+        (unfinished / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
+        written = sorted(unfinished.iterdir())
+        for file in written:
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+        for file in written:
+            os.replace(file, folder / file.name)
+        unfinished.rmdir()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -137,13 +143,13 @@ class Tagger(nn.Module):
         model = cls(config, tokenizer=tokenizer, pretrained=False)
         try:
             model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ConfigError(f"{folder}: {str(error).splitlines()[-1].strip()}") from None
+        except RuntimeError:
+            raise ConfigError(f"{folder}: the weights do not fit a {cls.__name__} of its config.json") from None
         return model.eval()
 
 
 def _read_saved(folder: Path) -> tuple[ModelConfig, PreTrainedTokenizerFast, dict[str, Tensor]]:
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder}: no {name}; a model folder is what save_pretrained wrote")
     try:
@@ -152,7 +158,8 @@ def _read_saved(folder: Path) -> tuple[ModelConfig, PreTrainedTokenizerFast, dic
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: {error}") from None
     config = model_config_from_dict(values, folder / "config.json")
-    return config, AutoTokenizer.from_pretrained(folder, local_files_only=True), weights
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return config, tokenizer, weights
 
 
 class Clamp(Tagger):

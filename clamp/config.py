@@ -125,6 +125,10 @@ class ModelConfig:
     decoder: Literal["argmax", "viterbi", "crf"] = "argmax"
     operators: Literal["auto", "torch", "triton", "reference"] = "auto"  # which implementation of `kernels` runs
 
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
+
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainConfig:

@@ -124,7 +124,7 @@ class EncodedTweets:
         visual: dict[str, Tensor] = {}
         if self.vision.kind == "proxy":
             proxies = [row.proxy_ids for row in rows]
-            visual = {"proxy_ids_BL": _pad(proxies, 0), "proxy_mask_BL": _mask(proxies)}
+            visual = {"proxy_ids_BL": _pad(proxies, self._tokenizer.pad_token_id), "proxy_mask_BL": _mask(proxies)}
             image_mask_B = visual["proxy_mask_BL"].any(dim=1)
         else:
             pixels = np.stack([self._resized(index) for index in indices])
@@ -132,7 +132,7 @@ class EncodedTweets:
             image_mask_B = torch.tensor([tweet.image is not None for tweet in tweets])
         return Batch(
             tweets=tweets,
-            token_ids_BS=_pad([row.ids for row in rows], 0),
+            token_ids_BS=_pad([row.ids for row in rows], self._tokenizer.pad_token_id),
             token_mask_BS=_mask([row.ids for row in rows]),
             first_BT=_pad([row.first for row in rows], 0),
             word_mask_BT=_mask([row.first for row in rows]),

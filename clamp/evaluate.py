@@ -99,10 +99,12 @@ def cells_of_regions(level: str, grid: Grid, cells: int) -> list[set[int]]:
 def _point(stages: list[StagePointing], output: Output, batch: Batch) -> None:
     """Add a batch's image-told aspects: the argmax region of the head- and word-averaged attention against the gold cell.
 
-    A region that covers several cells scores one part in as many if the gold one is among them.
+    A region that covers several cells scores one part in as many if the gold one is among them. Aspects that truncation
+    cut have no attention to look at and are left out.
     """
     if not stages:
         stages += [StagePointing(stage.level) for stage in output.stages]
+    kept_B = batch.word_mask_BT.sum(dim=1).tolist()
     for record, stage in zip(stages, output.stages, strict=True):
         assert stage.attention_BTR is not None
         attention_BTR = stage.attention_BTR.float().cpu().numpy()
@@ -111,7 +113,7 @@ def _point(stages: list[StagePointing], output: Output, batch: Batch) -> None:
             distractors = set(tweet.distractors)
             share_R = np.array([len(cells & distractors) / len(cells) for cells in covered])
             for aspect in tweet.aspects:
-                if aspect.told_by == "image" and tweet.image is not None:
+                if aspect.told_by == "image" and tweet.image is not None and aspect.end <= kept_B[b]:
                     mass_R = attention_BTR[b, aspect.start : aspect.end].mean(axis=0)
                     looked_at = covered[int(mass_R.argmax())]
                     record.hits.append((aspect.region in looked_at) / len(looked_at))

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
 RESAMPLING_SEED = 2507  # one seed for every comparison, so that a table made twice is the same table
@@ -22,7 +23,7 @@ LEAST_SEEDS = 3  # fewer say too little of the spread for a test
 LEAST_SEEDS_AGAINST_PAPER = 5
 _CHUNK = 500  # resamples held in memory at once: 4 MB of weights at a thousand tweets
 
-Standing = Literal["ahead", "behind", "not ahead", "undecided"]
+Standing = Literal["ahead", "behind", "no difference shown", "undecided"]
 Verdict = Literal["reproduced", "higher", "lower", "inconclusive", "not run"]
 
 
@@ -156,8 +157,8 @@ def standing(difference: float, p_tweets: float | None, p_seeds: float | None) -
     """
     if p_tweets is None or p_seeds is None:
         return "undecided"
-    if max(p_tweets, p_seeds) >= 1 - CONFIDENCE:
-        return "not ahead"
+    if max(p_tweets, p_seeds) >= SIGNIFICANCE:
+        return "no difference shown"
     return "ahead" if difference > 0 else "behind"
 
 

@@ -1,0 +1,256 @@
+"""The figures, as pure functions of the records: one panel for each data set and profile that was run.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; line styles and markers repeat what they say.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from clamp.config import TASKS
+from repro.cells import DATASET_TITLES, Block, Cell, Record, blocks
+from repro.experiments import VARIANTS
+from repro.stats import LEAST_SEEDS, summarise
+from repro.store import StoreError
+
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+CURVES = {  # variant -> (short name, colour, line style)
+    "full": ("CLAMP", BLACK, "-"),
+    "no_paf": ("no PAF", BLUE, "--"),
+    "no_mcl": ("no MCL", ORANGE, "-."),
+    "no_ama": ("no AMA", GREEN, (0, (5, 1, 1, 1, 1, 1))),
+    "single_cross_attention": ("single cross-attention", VERMILION, (0, (3, 1))),
+    "text_only": ("text only", PURPLE, ":"),
+}
+SHORT = {variant: name for variant, (name, _, _) in CURVES.items()} | {
+    "one_stage": "one stage",
+    "no_pyramid": "no pyramid",
+    "no_focus": "no focus",
+    "no_gate": "no gate",
+    "global_only": "global MCL only",
+    "local_only": "local MCL only",
+    "fixed_weights": "fixed weights",
+    "no_bounds": "AMA without bounds",
+}
+TASK_STYLES = dict(zip(TASKS, [(BLACK, "-"), (BLUE, "--"), (ORANGE, "-."), (GREEN, (0, (3, 1)))], strict=True))
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+}
+COLUMN = 3.4  # inches: the width of a column of text
+PROFILE_TITLES = {"synthetic": "", "offline": ", offline", "paper": ", paper"}
+
+Panels = dict[tuple[str, str], Block]
+
+
+def planned_figures(records: Sequence[Record]) -> dict[str, str]:
+    """Name -> caption of each figure that these records suffice for."""
+    return {name: caption for name, (caption, panels, _) in _FIGURES.items() if panels(blocks(records))}
+
+
+def write_figures(records: Sequence[Record], out: Path, source_hash: str) -> list[Path]:
+    """Draw what the records suffice for, as NAME.png and NAME.pdf in `out`; the same records give the same bytes.
+
+    Panels with records of sources other than `source_hash` carry a dagger, as table rows do.
+    """
+    paths = []
+    for name, (_, panels_of, draw) in _FIGURES.items():
+        panels = panels_of(blocks(records))
+        if panels:
+            with rc_context(STYLE):
+                figure = draw(panels, source_hash)
+                for suffix, content in ((".png", _png(figure)), (".pdf", _pdf(figure))):
+                    paths.append(out / f"{name}{suffix}")
+                    _replace(paths[-1], content)
+    return paths
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace a picture in one step; on StoreError what was there before is untouched."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror}; what was there before is unchanged") from error
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _pdf(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _panel_title(place: tuple[str, str], block: Block, source_hash: str) -> str:
+    profile, dataset = place
+    sources = {record["provenance"]["source_hash"] for cell in block.values() for record in cell.records}
+    title = f"{DATASET_TITLES[dataset]}{PROFILE_TITLES[profile]}"
+    return title[0].upper() + title[1:] + ("†" if sources != {source_hash} else "")
+
+
+def _stack(panels: Panels, heights: Sequence[float], source_hash: str) -> tuple[Figure, list[Axes]]:
+    """One panel below the other, `heights` in inches, a column of text wide."""
+    figure = Figure(figsize=(COLUMN, sum(heights) + 0.5), dpi=200, layout="constrained")
+    axes = list(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0])
+    for axis, (place, block) in zip(axes, panels.items(), strict=True):
+        axis.set_title(_panel_title(place, block, source_hash))
+    return figure, axes
+
+
+def _band(axis: Axes, x: Sequence[float], runs: Sequence[Sequence[float]], **style: Any) -> None:
+    """The mean over runs with their range, as far as every run goes (early stopping cuts some)."""
+    length = min(len(run) for run in runs)
+    values_ST = np.array([run[:length] for run in runs])
+    axis.plot(x[:length], values_ST.mean(axis=0), **style)
+    if len(runs) > 1:
+        axis.fill_between(
+            x[:length], values_ST.min(axis=0), values_ST.max(axis=0), color=style["color"], alpha=0.15, lw=0
+        )
+
+
+# Learning curves
+
+
+def _with_curves(found: Panels) -> Panels:
+    return {place: block for place, block in found.items() if any(variant in block for variant in CURVES)}
+
+
+def _learning_curves(panels: Panels, source_hash: str) -> Figure:
+    figure, axes = _stack(panels, [2.2] * len(panels), source_hash)
+    for axis, block in zip(axes, panels.values(), strict=True):
+        for variant, (name, color, line) in CURVES.items():
+            if variant in block:
+                runs = [[100 * e["dev_f1"] for e in r["result"]["curve"]] for r in block[variant].records]
+                epochs = range(1, max(map(len, runs)) + 1)
+                _band(axis, epochs, runs, label=name, color=color, linestyle=line)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("dev joint F1 (%)")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend_below(figure, axes, [name for name, _, _ in CURVES.values()], columns=2)
+    return figure
+
+
+def _legend_below(figure: Figure, axes: Sequence[Axes], styles: Iterable[str], columns: int) -> None:
+    """One legend for all panels, its entries in the order of `styles`."""
+    handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    shown = {name: handles[name] for name in styles if name in handles}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, handlelength=2.6)
+
+
+# Loss weights
+
+
+def _with_weights(found: Panels) -> Panels:
+    def logged(cell: Cell | None) -> bool:
+        return cell is not None and all(record["result"]["weighting"] for record in cell.records)
+
+    return {place: {"full": block["full"]} for place, block in found.items() if logged(block.get("full"))}
+
+
+def _loss_weights(panels: Panels, source_hash: str) -> Figure:
+    figure, axes = _stack(panels, [2.2] * len(panels), source_hash)
+    for axis, block in zip(axes, panels.values(), strict=True):
+        records = block["full"].records
+        logs = [record["result"]["weighting"] for record in records]
+        lowest = records[0]["config"]["model"]["aggregation"]["lowest"]
+        steps = max((log["step"] for log in logs), key=len)
+        for task, (color, line) in TASK_STYLES.items():
+            if task in logs[0]["s"]:
+                runs = [np.exp(-np.array(log["s"][task])) / 2 for log in logs]
+                _band(axis, steps, runs, label=task, color=color, linestyle=line)
+        for bound in sorted({lowest[task] for task in logs[0]["s"]}):
+            axis.axhline(np.exp(-bound) / 2, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_xlabel("optimiser step")
+        axis.set_ylabel("loss weight exp(-s)/2")
+    axes[0].plot([], [], color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), label="bound")
+    _legend_below(figure, axes, [*TASK_STYLES, "bound"], columns=3)
+    return figure
+
+
+# Ablations
+
+
+def _with_ablations(found: Panels) -> Panels:
+    return {place: block for place, block in found.items() if len(block) > 1}
+
+
+def _ablation_dots(panels: Panels, source_hash: str) -> Figure:
+    """F1 of each variant: its seeds as dots, their mean as a bar, the t interval as a line where there are enough."""
+    figure, axes = _stack(panels, [0.6 + 0.2 * len(block) for block in panels.values()], source_hash)
+    for axis, block in zip(axes, panels.values(), strict=True):
+        shown = [block[variant] for variant in VARIANTS if variant in block]
+        for row, cell in enumerate(shown):
+            values = [100 * value for value in cell.test("joint", "f1")]
+            summary = summarise(values)
+            color = VERMILION if cell.variant == "full" else BLUE
+            if summary.low is not None and summary.high is not None and summary.n >= LEAST_SEEDS:
+                axis.plot([summary.low, summary.high], [row, row], color=color, linewidth=1.0, zorder=2)
+            if summary.n > 1:
+                axis.plot(summary.mean, row, "|", color=BLACK, markersize=9, mew=1.6, zorder=3)
+            apart = 0.1 * (np.arange(summary.n) - (summary.n - 1) / 2)  # or equal seeds would hide one another
+            axis.plot(values, row + apart, "o", mfc=color, mec="white", mew=0.5, markersize=4.5, zorder=4)
+            if cell.variant == "full":
+                axis.axvline(summary.mean, color=color, linewidth=0.7, linestyle="--", zorder=1)
+        axis.set_yticks(range(len(shown)), [f"{SHORT[cell.variant]} ({cell.n})" for cell in shown])
+        axis.set_ylim(len(shown) - 0.5, -0.5)
+        axis.grid(axis="y", visible=False)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.set_xlabel("test joint F1 (%)")
+    return figure
+
+
+_FIGURES: dict[str, tuple[str, Callable[[Panels], Panels], Callable[[Panels, str], Figure]]] = {
+    "learning_curves": (
+        "Joint F1 on dev after each epoch: mean and range over seeds, as far as every seed was trained",
+        _with_curves,
+        _learning_curves,
+    ),
+    "loss_weights": (
+        "Weight exp(-s)/2 of each task's loss over training, full CLAMP: mean and range over seeds; dotted: the bounds",
+        _with_weights,
+        _loss_weights,
+    ),
+    "ablations": (
+        "Joint F1 on test of every variant run (number of seeds in brackets): each seed (dot), mean (bar), and the "
+        "95 % t interval (line) from three seeds on; dashed: the mean of full CLAMP",
+        _with_ablations,
+        _ablation_dots,
+    ),
+}

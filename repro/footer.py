@@ -1,0 +1,70 @@
+"""What stands below a table: which rows are marked and why, and what made the records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from repro.cells import Block, Cell, Record
+
+_SOFTWARE = ("torch", "triton", "transformers", "tokenizers", "numpy")
+SELECTION = (
+    "Selection, ours: the epoch with the best joint F1 on the data set's own dev split, the earlier one on ties; "
+    "test is scored once, at that epoch."
+)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The signs that set a cell's row apart, and the footnotes that explain those in use."""
+
+    source_hash: str
+
+    def of(self, cell: Cell, block: Block) -> str:
+        """A dagger for records of other sources; a double dagger for training or data settings unlike the block's."""
+        reference = _settings(next(iter(block.values())).records[0])
+        foreign = any(record["provenance"]["source_hash"] != self.source_hash for record in cell.records)
+        models = [record["config"]["model"] for record in cell.records]
+        mixed = any(_settings(r) != reference for r in cell.records) or any(m != models[0] for m in models)
+        return ("†" if foreign else "") + ("‡" if mixed else "")
+
+    def footnotes(self, shown: Sequence[Block]) -> list[str]:
+        signs = "".join(self.of(cell, block) for block in shown for cell in block.values())
+        notes = []
+        if "†" in signs:
+            notes.append(f"† has runs made by other sources than today's ({self.source_hash}).")
+        if "‡" in signs:
+            notes.append("‡ has runs with other training, data or model settings than its block or its other seeds.")
+        return notes
+
+
+def provenance_footer(shown: Sequence[Block], marks: Marks) -> list[str]:
+    """Footnotes of the signs in use, then what made the records: machine, sources, data and software."""
+    made_by = [r["provenance"] for block in shown for cell in block.values() for r in cell.records]
+    if not made_by:
+        return [f"No run yet; sources at hand: {marks.source_hash}."]
+    versions = [
+        [f"Python {p['python']}", *(f"{name} {p['packages'][name]}" for name in _SOFTWARE if name in p["packages"])]
+        for p in made_by
+    ]
+    facts = {
+        "Hardware": [p["hardware"] for p in made_by],
+        "Sources (hash)": [p["source_hash"] for p in made_by],
+        "Data (hash of the manifest)": [_data_hash(p["data"]) for p in made_by],
+        "Software": [", ".join(version) for version in versions],
+    }
+    runs = [f"{len(made_by)} runs; n in each row is the number of seeds."]
+    return [*marks.footnotes(shown), *runs, *(f"{k}: {'; '.join(sorted(set(v)))}." for k, v in facts.items())]
+
+
+def _settings(record: Record) -> object:
+    """What all rows of a block should share: training but for the seed, and data but for the view of the images."""
+    config = record["config"]
+    train = {name: value for name, value in config["train"].items() if name != "seed"}
+    return train, {name: value for name, value in config["data"].items() if name not in ("visual", "proxy_fields")}
+
+
+def _data_hash(manifest: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,52 @@
+"""The pointing table: where each stage looks for the aspects that only the image tells (generated tweets)."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from repro.cells import Block
+from repro.footer import SELECTION, Marks, provenance_footer
+from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd
+
+
+def pointing(block: Block, marks: Marks) -> Table:
+    """Where each stage of CLAMP looks for the aspects that only the image tells."""
+    rows, findings = [], []
+    for cell in block.values():
+        reports = [record["result"]["metrics"] for record in cell.records]
+        if any(report["test"]["pointing"] is None for report in reports):
+            continue
+        best = [report["test"]["pointing"]["stages"][report["dev"]["pointing"]["best_stage"]] for report in reports]
+        if cell.variant == "full":
+            findings.append(
+                f"CLAMP points at the right cell for {mean_and_sd([s['pointing'] for s in best])} percent of the "
+                f"aspects that only the image tells, at the stage that points best on dev (n = {cell.n})."
+            )
+        by_stage = zip(*[report["test"]["pointing"]["stages"] for report in reports], strict=True)
+        for title, stages in [*((f"{k}", stages) for k, stages in enumerate(by_stage, 1)), ("best on dev", best)]:
+            rows.append(
+                {
+                    BLOCK: "Profile synthetic",
+                    "variant": cell.label + marks.of(cell, block),
+                    "stage": title,
+                    "level": ", ".join(sorted({stage["level"] for stage in stages})),
+                    "n": str(cell.n),
+                    "aspects": ", ".join(sorted({str(stage["n"]) for stage in stages})),
+                    "pointing accuracy": mean_and_sd([stage["pointing"] for stage in stages]),
+                    "mass on distractors": mean_and_sd([stage["distractor_mass"] for stage in stages]),
+                }
+            )
+    columns = [BLOCK, "variant", "stage", "level", "n", "aspects", "pointing accuracy", "mass on distractors"]
+    return Table(
+        name="pointing_synthetic",
+        title="Where the attention looks: generated tweets (test split, percent)",
+        findings=tuple(findings) or (f"CLAMP: {NOT_RUN}.",),
+        frame=pd.DataFrame(rows, columns=columns),
+        footer=(
+            "Pointing accuracy: the region with the most attention, averaged over heads and the aspect's words, lies "
+            "in the cell that shows the aspect; a region of several cells scores one part in as many. Mean ± standard "
+            "deviation over n seeds.",
+            SELECTION,
+            *provenance_footer([block], marks),
+        ),
+    )

@@ -1,0 +1,125 @@
+"""How numbers read in a table, and one table as Markdown, LaTeX (booktabs) and CSV, all three from the same frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from repro.stats import summarise
+from repro.store import write_atomically
+
+BLOCK = "block"  # the frame's first column: rows of one block stay together and are never compared across blocks
+NOT_RUN = "not run"
+NOTE = "note"  # a column of sentences: a list below the block in Markdown, left out of LaTeX
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of display strings with what is said above it (`findings`) and below it (`footer`)."""
+
+    name: str
+    title: str
+    findings: tuple[str, ...]
+    frame: pd.DataFrame
+    footer: tuple[str, ...]
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write NAME.md, NAME.tex and NAME.csv; each file is replaced in one step."""
+    texts = {
+        ".md": as_markdown(table),
+        ".tex": as_latex(table),
+        ".csv": table.frame.to_csv(index=False, lineterminator="\n"),
+    }
+    paths = []
+    for suffix, text in texts.items():
+        paths.append(folder / f"{table.name}{suffix}")
+        write_atomically(paths[-1], text)
+    return paths
+
+
+def as_markdown(table: Table) -> str:
+    """Findings; each block under its own heading, without columns that are empty there; its notes; the footer."""
+    parts = [f"# {table.title}", *table.findings]
+    for block, rows in table.frame.groupby(BLOCK, sort=False):
+        shown = rows.drop(columns=[BLOCK, NOTE], errors="ignore")
+        shown = shown.loc[:, (shown != "").any()]
+        parts += [f"## {block}", shown.to_markdown(index=False, disable_numparse=True)]
+        if NOTE in rows and (rows[NOTE] != "").any():
+            noted = rows[rows[NOTE] != ""]
+            parts.append("\n".join(f"- {row.iloc[1]}: {row[NOTE]}" for _, row in noted.iterrows()))
+    parts.append("\n".join(f"- {line}" for line in table.footer))
+    return "\n\n".join(parts) + "\n"
+
+
+def as_latex(table: Table) -> str:
+    """A `table*` for booktabs and graphicx: blocks set apart by rules, the footer under the rows."""
+    frame = table.frame.drop(columns=[BLOCK, NOTE], errors="ignore")
+    lines = frame.to_latex(index=False, escape=True, column_format="l" + "r" * (frame.shape[1] - 1)).splitlines()
+    body = lines.index("\\midrule") + 1
+    rows = lines[body : body + len(frame)]
+    blocks = table.frame[BLOCK].tolist()
+    set_apart: list[str] = []
+    for i, row in enumerate(rows):
+        if i == 0 or blocks[i] != blocks[i - 1]:
+            rule = ["\\midrule"] if i else []
+            set_apart += [*rule, f"\\multicolumn{{{frame.shape[1]}}}{{l}}{{\\textit{{{_escaped(blocks[i])}}}}} \\\\"]
+        set_apart.append(row)
+    tabular = "\n".join([*lines[:body], *set_apart, *lines[body + len(frame) :]])
+    caption = _escaped(f"{table.title}. {' '.join(table.findings)}")
+    text = "\n".join(
+        [
+            "\\begin{table*}",
+            "\\centering",
+            f"\\caption{{{caption}}}",
+            f"\\label{{tab:{table.name}}}",
+            "\\resizebox{\\textwidth}{!}{%",
+            f"{tabular}%",
+            "}",
+            *(f"\\par\\footnotesize {_escaped(line)}" for line in table.footer),
+            "\\end{table*}",
+        ]
+    )
+    return _ascii(text) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([&%$#_{}])", r"\\\1", text.replace("`", ""))
+
+
+def _ascii(text: str) -> str:
+    for sign, command in {"<": "$<$", "±": "$\\pm$", "†": "$^\\dagger$", "‡": "$^\\ddagger$"}.items():
+        text = text.replace(sign, command)
+    return text
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def signed(value: float) -> str:
+    """Points with their sign; what rounds to zero has none."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def mean_and_sd(values: Sequence[float]) -> str:
+    summary = summarise(values)
+    return percent(summary.mean) + (f" ± {percent(summary.sd)}" if summary.sd is not None else "")
+
+
+def interval(values: Sequence[float]) -> str:
+    summary = summarise(values)
+    if summary.low is None or summary.high is None:
+        return "-"
+    return f"{percent(summary.low)} to {percent(summary.high)}"
+
+
+def p_value(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,137 @@
+"""Records for the tests of tables and figures. All of it is made up: no number here was ever measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from repro.experiments import PROFILES, VARIANTS
+from repro.experiments import Run as _Run
+
+SOURCE = "0123456789abcdef"
+TWEETS = 200
+STAGES = ("pooled", "patch", "patch")
+
+
+def record(
+    variant: str = "full",
+    seed: int = 0,
+    *,
+    profile: str = "synthetic",
+    dataset: str = "synthetic",
+    f1: float = 0.9,
+    source_hash: str = SOURCE,
+    epochs: int = 12,
+    tweets: int = TWEETS,
+) -> dict[str, Any]:
+    """One made-up record with the fields of a real one, its joint test F1 near `f1`."""
+    rng = np.random.default_rng([seed, *variant.encode(), *dataset.encode()])
+    counts = _counts(f1, tweets, rng)
+    tp, predicted, gold = (int(n) for n in counts.sum(axis=0))
+    joint = _scores(tp, predicted, gold)
+    mate = _scores(min(predicted, gold, round(1.03 * tp)), predicted, gold)
+    steps = list(range(20, 1501, 20))
+    config = PROFILES[profile].base(dataset)
+    return {
+        "schema": 1,
+        "profile": profile,
+        "experiment": dataset,
+        "variant": variant,
+        "seed": seed,
+        "key": f"{seed:016x}",
+        "config": _Run(profile, dataset, variant, seed, config).config_dict(),
+        "result": {
+            "best_epoch": epochs - 2,
+            "metrics": {split: _metrics(joint, mate, dataset, variant, rng) for split in ("dev", "test")},
+            "per_tweet": {"test": counts.tolist()},
+            "curve": [
+                {
+                    "epoch": epoch,
+                    "loss": {"tagging": 2.0 / epoch},
+                    "dev_f1": max(0.0, f1 * (1 - np.exp(-epoch / 2.5)) + rng.normal(0, 0.01)),
+                    "dev_mate_f1": f1,
+                    "seconds": 4.0,
+                }
+                for epoch in range(1, epochs + 1)
+            ],
+            "weighting": _weighting(variant, steps, rng),
+            "cost": {"parameters": 1, "flops_per_tweet": 1, "train_seconds": 1.0, "peak_memory_bytes": 1},
+            "images": {split: {"present": 1, "absent": 0} for split in ("train", "dev", "test")},
+        },
+        "provenance": {
+            "git_sha": None,
+            "git_dirty": None,
+            "source_hash": source_hash,
+            "packages": {"torch": "2.13.0", "numpy": "2.4.0", "scipy": "1.17.1"},
+            "python": "3.11.9",
+            "data": {f"{dataset}/train": "ab" * 32},
+            "hardware": "2 x Example CPU (no GPU)",
+            "started": "2025-01-01T00:00:00+00:00",
+        },
+    }
+
+
+def suite(profile: str = "synthetic", dataset: str = "synthetic", top: float = 0.93) -> list[dict[str, Any]]:
+    """Made-up records of all variants with the profile's seeds, each a little worse than the one before."""
+    seeds = PROFILES[profile].seeds[dataset]
+    return [
+        record(variant, seed, profile=profile, dataset=dataset, f1=top - 0.022 * i, epochs=12 - (seed == 1))
+        for i, variant in enumerate(VARIANTS)
+        for seed in range(seeds.get(variant, 0))
+    ]
+
+
+def _counts(f1: float, tweets: int, rng: np.random.Generator) -> np.ndarray:
+    gold_N = rng.integers(1, 4, size=tweets)
+    return np.stack([rng.binomial(gold_N, f1), gold_N, gold_N], axis=1)
+
+
+def _scores(tp: int, predicted: int, gold: int) -> dict[str, float]:
+    f1 = 2 * tp / (predicted + gold)
+    counts = {"tp": tp, "predicted": predicted, "gold": gold}
+    return {"precision": tp / predicted, "recall": tp / gold, "f1": f1, **counts}
+
+
+def _metrics(
+    joint: dict[str, float], mate: dict[str, float], dataset: str, variant: str, rng: np.random.Generator
+) -> dict[str, Any]:
+    stages = [
+        {"level": level, "pointing": share, "n": 480, "distractor_mass": rng.uniform(0.1, 0.2)}
+        for level, share in zip(STAGES, (0.4, 0.95, 0.9), strict=True)
+    ]
+    points = dataset == "synthetic" and variant != "text_only"
+    return {
+        "joint": joint,
+        "mate": mate,
+        "masc": {
+            "accuracy": joint["f1"],
+            "macro_f1": joint["f1"] - 0.02,
+            "n": joint["gold"],
+            "accuracy_on_extracted": joint["f1"] + 0.01,
+            "n_extracted": mate["tp"],
+            "ece": 0.04,
+        },
+        "pointing": {"best_stage": 1, "stages": stages} if points else None,
+    }
+
+
+def _weighting(variant: str, steps: list[int], rng: np.random.Generator) -> dict[str, Any] | None:
+    if variant in ("text_only", "single_cross_attention"):
+        return None
+    ends = {"tagging": -3.6, "aspect": 2.0, "global": 2.4, "local": 2.1}
+    starts = {"tagging": 0.0, "aspect": 2.0, "global": 3.0, "local": 2.0}
+    course = {
+        task: [
+            float(ends[task] + (starts[task] - ends[task]) * np.exp(-step / 400) + rng.normal(0, 0.02))
+            for step in steps
+        ]
+        for task in ends
+    }
+    return {
+        "mode": "uncertainty",
+        "step": steps,
+        "s": course,
+        "loss": course,
+        "share_on_bound": dict.fromkeys(ends, 0.1),
+    }

@@ -1,0 +1,327 @@
+"""Tables: what a cell, a mark and a sentence say of made-up records, and that three formats say the same."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from made_up import SOURCE, record, suite
+
+from repro.cells import blocks, compare
+from repro.experiments import VARIANTS
+from repro.render import Table, as_latex, as_markdown, mean_and_sd, p_value, signed
+from repro.store import StoreError
+from repro.tables import write_tables
+
+RESAMPLES = 400
+
+
+def frames(records: list[dict[str, Any]], out: Path) -> dict[str, pd.DataFrame]:
+    paths = write_tables(records, out, SOURCE, RESAMPLES)
+    return {p.stem: pd.read_csv(p, dtype=str, keep_default_na=False) for p in paths if p.suffix == ".csv"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tables")
+    write_tables([*suite(), *suite("offline", "twitter2015", top=0.58)], out, SOURCE, RESAMPLES)
+    return out
+
+
+@pytest.fixture(scope="module")
+def frame_of(made: Path) -> dict[str, pd.DataFrame]:
+    return {path.stem: pd.read_csv(path, dtype=str, keep_default_na=False) for path in made.glob("*.csv")}
+
+
+# Numbers as text
+
+
+def test_numbers_as_text():
+    assert mean_and_sd([0.5, 0.6]) == "55.0 ± 7.1"
+    assert mean_and_sd([0.5]) == "50.0"
+    assert (signed(0.012), signed(-0.0004), signed(0.0004)) == ("+1.2", "0.0", "0.0")
+    assert (p_value(None), p_value(0.0004), p_value(0.05)) == ("-", "< 0.001", "0.050")
+
+
+# Main results
+
+
+def test_main_table_holds_the_records_scores(frame_of: dict[str, pd.DataFrame]):
+    row = frame_of["main_synthetic"].query("method == 'CLAMP'").iloc[0]
+    runs = [r["result"]["metrics"]["test"] for r in suite() if r["variant"] == "full"]
+    assert row["n"] == "3"
+    for column, task, score in (
+        ("MABSA P", "joint", "precision"),
+        ("MABSA R", "joint", "recall"),
+        ("MABSA F1", "joint", "f1"),
+        ("MATE F1", "mate", "f1"),
+        ("MASC accuracy", "masc", "accuracy"),
+        ("MASC macro-F1", "masc", "macro_f1"),
+    ):
+        assert row[column] == mean_and_sd([run[task][score] for run in runs])
+
+
+def test_profiles_and_published_figures_stand_in_blocks_of_their_own(frame_of: dict[str, pd.DataFrame]):
+    frame = frame_of["main_twitter2015"]
+    assert list(dict.fromkeys(frame.block)) == ["Profile offline", "Profile paper", "Published by others"]
+    assert (frame.block != frame.block.shift()).sum() == 3  # rows of one block are adjacent
+
+
+def test_what_was_not_run_says_so_and_never_shows_the_papers_figure(frame_of: dict[str, pd.DataFrame]):
+    paper = frame_of["main_twitter2015"].query("block == 'Profile paper'")
+    assert len(paper) == 3
+    measures = [c for c in paper.columns if c.startswith(("MABSA", "MATE", "MASC"))]
+    assert (paper[measures] == "not run").all().all()
+    ablations = frame_of["ablations_twitter2015_paper"]
+    assert len(ablations) == len(VARIANTS)
+    assert (ablations["joint F1"] == "not run").all()
+
+
+def test_published_rows_carry_figures_source_selection_and_note(frame_of: dict[str, pd.DataFrame]):
+    published = frame_of["main_twitter2015"].query("block == 'Published by others'").set_index("method")
+    aom = published.loc["AoM (ACL Findings 2023)"]
+    assert (aom["MABSA F1"], aom["MATE F1"], aom["MASC macro-F1"]) == ("68.6", "86.2", "75.9")
+    assert aom["selection"] == "best test F1"
+    assert "MATE: CORSA; DEQA; TARKAN" in aom["source"]
+    clamp = published.loc["CLAMP (arXiv 2507.16854)"]
+    assert (clamp["MABSA P"], clamp["MABSA F1"], clamp["source"]) == ("", "67.7", "arXiv 2507.16854, abstract")
+    assert (published["source"] != "").all()
+    assert (published["selection"] != "").all()
+
+
+def test_bounds_follow_the_share_in_the_config(tmp_path: Path):
+    records = suite()[:3]
+    for r in records:
+        r["config"]["data"]["synthetic"]["image_told_share"] = 0.3
+    bounds = frames(records, tmp_path)["main_synthetic"].query("block == 'Bounds'").set_index("method")
+    assert bounds.loc["oracle", "MABSA F1"] == "100.0"
+    assert bounds.loc["text-only bound", "MABSA F1"] == "80.0"
+    assert bounds.loc["text-only bound", "MATE F1"] == "100.0"
+    assert "30%" in bounds.loc["oracle", "source"]
+
+
+def test_tables_without_any_record_are_whole(tmp_path: Path):
+    made = frames([], tmp_path)
+    assert (made["main_synthetic"]["MABSA F1"] == "not run").all()
+    text = (tmp_path / "main_twitter2017.md").read_text()
+    assert "Profile offline: not run." in text
+    assert "tolerance of 1.0: not run." in text
+    assert "None yet" in (tmp_path / "README.md").read_text()
+
+
+# What the sentences say
+
+
+def sentence(tmp_path: Path, clamp: float, text_only: float, seeds: int) -> str:
+    runs = [("full", clamp), ("text_only", text_only)]
+    records = [record(variant, seed, f1=f1) for variant, f1 in runs for seed in range(seeds)]
+    write_tables(records, tmp_path, SOURCE, RESAMPLES)
+    return (tmp_path / "main_synthetic.md").read_text().split("\n\n")[1]
+
+
+def test_clamp_is_called_ahead_when_both_tests_say_so(tmp_path: Path):
+    said = sentence(tmp_path, 0.95, 0.6, seeds=3)
+    assert "CLAMP is ahead of text only (+3" in said
+    assert "over 3 seeds, 95 % interval +" in said
+
+
+def test_clamp_is_called_not_ahead_when_behind(tmp_path: Path):
+    assert "CLAMP is not ahead of text only but behind it (-" in sentence(tmp_path, 0.6, 0.95, seeds=3)
+
+
+def test_clamp_is_called_not_ahead_when_no_difference_is_shown(tmp_path: Path):
+    said = sentence(tmp_path, 0.8, 0.8, seeds=3)
+    assert "CLAMP is not ahead of text only (" in said
+    assert "behind" not in said
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_seeds_leave_it_undecided(tmp_path: Path, seeds: int):
+    said = sentence(tmp_path, 0.95, 0.6, seeds)
+    assert "whether CLAMP is ahead of text only is undecided" in said
+    assert "interval" not in said
+
+
+def test_paper_profile_is_judged_against_the_paper(tmp_path: Path):
+    records = [record("full", s, profile="paper", dataset="twitter2015", f1=0.3, tweets=2000) for s in range(5)]
+    write_tables(records, tmp_path, SOURCE, RESAMPLES)
+    text = (tmp_path / "main_twitter2015.md").read_text()
+    assert "Against the 67.7 F1 that the paper reports, with a tolerance of 1.0: lower (difference -3" in text
+    # the other profiles are never set against it
+    offline = [record("full", s, profile="offline", dataset="twitter2015", f1=0.3) for s in range(5)]
+    write_tables(offline, tmp_path, SOURCE, RESAMPLES)
+    assert "with a tolerance of 1.0: not run." in (tmp_path / "main_twitter2015.md").read_text()
+
+
+# Ablations
+
+
+def test_ablations_list_every_variant_in_order(frame_of: dict[str, pd.DataFrame]):
+    frame = frame_of["ablations_synthetic"]
+    assert frame.variant.tolist() == [variant.label for variant in VARIANTS.values()]
+    offline = frame_of["ablations_twitter2015_offline"].set_index("variant")
+    assert offline.loc["one stage", "joint F1"] == "not run"
+    assert offline.loc["one stage", "n"] == "0"
+    assert offline.loc["text only", "n"] == "3"
+
+
+def test_ablation_differences_are_those_of_the_comparison(frame_of: dict[str, pd.DataFrame]):
+    block = blocks(suite())["synthetic", "synthetic"]
+    others = [cell for cell in block.values() if cell.variant != "full"]
+    compared = compare([(cell, block["full"]) for cell in others], RESAMPLES)
+    rows = frame_of["ablations_synthetic"].set_index("variant")
+    for cell, comparison in zip(others, compared, strict=True):
+        row = rows.loc[cell.label]
+        if cell.n == 1:
+            assert row["against CLAMP"] == "undecided"
+            untested = ["95 % t interval", "95 % bootstrap interval", "p tweets", "p seeds", "detectable"]
+            assert set(row[untested]) == {"-"}
+            assert comparison.bootstrap is None
+        else:
+            assert comparison.difference is not None
+            assert row["difference"] == signed(comparison.difference)
+            assert row["p seeds"] == p_value(comparison.p_seeds)
+            assert row["against CLAMP"] == comparison.standing
+
+
+def test_comparisons_use_shared_seeds_on_shared_data_only():
+    full = [record("full", seed, f1=0.9) for seed in (0, 1, 2, 3)]
+    other = [record("text_only", seed, f1=0.7) for seed in (1, 2, 3, 4)]
+    other[2]["provenance"]["data"] = {"synthetic/train": "cd" * 32}
+    block = blocks([*full, *other])["synthetic", "synthetic"]
+    (comparison,) = compare([(block["full"], block["text_only"])], RESAMPLES)
+    assert comparison.seeds == 2  # seeds 1 and 2; seed 3 saw other data
+    assert comparison.standing == "undecided"
+    f1 = {(r["variant"], r["seed"]): r["result"]["metrics"]["test"]["joint"]["f1"] for r in [*full, *other]}
+    expected = sum(f1["full", s] - f1["text_only", s] for s in (1, 2)) / 2
+    assert comparison.difference == pytest.approx(expected)
+
+
+def test_comparisons_made_together_are_adjusted_together():
+    block = blocks(suite())["synthetic", "synthetic"]
+    pairs = [(block["full"], block[name]) for name in ("no_paf", "no_mcl", "text_only")]
+    alone = [compare([pair], RESAMPLES)[0] for pair in pairs]
+    together = compare(pairs, RESAMPLES)
+    assert sum(c.p_seeds for c in together if c.p_seeds) > sum(c.p_seeds for c in alone if c.p_seeds)
+    assert max(c.p_seeds for c in together if c.p_seeds) >= max(c.p_seeds for c in alone if c.p_seeds)
+    assert [c.p_randomisation for c in together] == [c.p_randomisation for c in alone]
+
+
+def test_pointing_takes_the_stage_that_is_best_on_dev(tmp_path: Path):
+    records = suite()[:3]
+    for r in records:
+        r["result"]["metrics"]["dev"]["pointing"]["best_stage"] = 2
+    rows = frames(records, tmp_path)["pointing_synthetic"].set_index("stage")
+    assert rows["pointing accuracy"].to_dict() == {
+        "1": "40.0 ± 0.0",
+        "2": "95.0 ± 0.0",
+        "3": "90.0 ± 0.0",
+        "best on dev": "90.0 ± 0.0",
+    }
+
+
+# Marks and footers
+
+
+def test_records_of_other_sources_are_marked(tmp_path: Path):
+    records = [*suite()[:3], record("text_only", 0, source_hash="f" * 16)]
+    frame = frames(records, tmp_path)["main_synthetic"]
+    assert {"CLAMP", "text only†"} <= set(frame.method)
+    text = (tmp_path / "main_synthetic.md").read_text()
+    assert f"- † has runs made by other sources than today's ({SOURCE})." in text
+    assert f"Sources (hash): {SOURCE}; {'f' * 16}." in text
+    assert "‡" not in text
+
+
+def test_a_row_of_other_settings_is_marked(tmp_path: Path):
+    records = [*suite()[:3], record("text_only", 0)]
+    records[-1]["config"]["train"]["epochs"] = 1
+    assert {"CLAMP", "text only‡"} <= set(frames(records, tmp_path)["main_synthetic"].method)
+    records = suite()[:3]
+    records[1]["config"]["model"]["width"] = 128
+    assert "CLAMP‡" in set(frames(records, tmp_path)["main_synthetic"].method)
+
+
+def test_seeds_and_views_of_the_image_are_no_other_settings(made: Path):
+    assert "‡" not in "".join(path.read_text() for path in made.glob("*.md"))
+
+
+@pytest.mark.parametrize("name", ["main_synthetic", "main_twitter2015", "ablations_synthetic", "pointing_synthetic"])
+def test_footers_say_what_made_the_table(made: Path, name: str):
+    text = (made / f"{name}.md").read_text()
+    facts = ["Hardware: 2 x Example CPU", f"Sources (hash): {SOURCE}", "Data (hash", "torch 2.13.0", "Python 3.11.9"]
+    for fact in [*facts, "own dev split", "runs; n in each row"]:
+        assert fact in text
+
+
+# Files
+
+
+def test_three_formats_say_the_same(made: Path, frame_of: dict[str, pd.DataFrame]):
+    for name, frame in frame_of.items():
+        markdown, latex = ((made / f"{name}{suffix}").read_text() for suffix in (".md", ".tex"))
+        assert latex.count("\\multicolumn") == frame.block.nunique()
+        rows = [line for line in latex.splitlines() if line.endswith("\\\\") and "multicolumn" not in line]
+        assert len(rows) == len(frame) + 1
+        assert len({line.count(" & ") for line in rows}) == 1
+        for column in frame.columns[1:3]:
+            for value in frame[column]:
+                assert value in markdown
+                assert re.sub(r"([&%$#_{}])", r"\\\1", value).replace("†", "$^\\dagger$") in latex
+
+
+def test_latex_is_plain_ascii_but_for_names_and_uses_booktabs(made: Path):
+    for path in made.glob("*.tex"):
+        text = path.read_text()
+        assert text.isascii()
+        assert text.count("\\toprule") == text.count("\\bottomrule") == 1
+        assert not re.search(r"(?<!\\)[%&_#]", re.sub(r" & |\{!\}\{%|\}%\n|\\label\{.*\}", "", text))
+
+
+def test_the_index_names_every_file(made: Path):
+    index = (made / "README.md").read_text()
+    for path in made.iterdir():
+        assert f"({path.name})" in index or path.name == "README.md"
+    assert "Read [main_synthetic.md](main_synthetic.md) first" in index
+    assert "(learning_curves.png)" in index
+
+
+def test_the_index_puts_first_what_was_run(tmp_path: Path):
+    write_tables([record("full", profile="offline", dataset="twitter2017")], tmp_path, SOURCE, RESAMPLES)
+    assert "Read [main_twitter2017.md](main_twitter2017.md) first" in (tmp_path / "README.md").read_text()
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order(made: Path, tmp_path: Path):
+    records = [*suite(), *suite("offline", "twitter2015", top=0.58)]
+    for path in write_tables(records[::-1], tmp_path, SOURCE, RESAMPLES):
+        assert path.read_bytes() == (made / path.name).read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_table(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = tmp_path / "main_synthetic.md"
+    target.write_text("what was there before")
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(StoreError, match="main_synthetic"):
+        write_tables([], tmp_path, SOURCE, RESAMPLES)
+    assert target.read_text() == "what was there before"
+    assert [path.name for path in tmp_path.iterdir()] == ["main_synthetic.md"]
+
+
+def test_markdown_cells_and_latex_specials_survive():
+    frame = pd.DataFrame({"block": ["a & b"], "method": ["50% of x_1"], "n": ["1"], "note": ["wide"]})
+    table = Table("t", "Title", ("Found.",), frame, ("Foot.",))
+    assert "- 50% of x_1: wide" in as_markdown(table)
+    latex = as_latex(table)
+    assert "50\\% of x\\_1 & 1 \\\\" in latex
+    assert "\\textit{a \\& b}" in latex
+    assert "wide" not in latex
+    assert next(csv.reader(io.StringIO(frame.to_csv(index=False)))) == ["block", "method", "n", "note"]

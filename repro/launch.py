@@ -32,7 +32,6 @@ from repro.progress import Progress
 from repro.store import Job, Record, StoreError
 
 TRAIN = "clamp.train:train"
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,6 @@ class Failure:
 @dataclass(frozen=True)
 class _Epoch:
     epoch: int
-    epochs: int
     dev_f1: float
 
 
@@ -94,7 +92,7 @@ def launch(jobs: Sequence[Job], processes: int, setting: Setting) -> list[Failur
             while waiting and len(active) < processes:
                 connection, worker = _start(context, waiting.pop(), setting)
                 active[connection] = worker
-                progress.start(worker.job.run.name)
+                progress.start(worker.job.run.name, worker.job.run.config.train.epochs)
             for connection in wait(list(active)):
                 assert isinstance(connection, Connection)
                 worker = active[connection]
@@ -106,7 +104,7 @@ def launch(jobs: Sequence[Job], processes: int, setting: Setting) -> list[Failur
                     failures += _ended(worker, progress)
                     continue
                 if isinstance(message, _Epoch):
-                    progress.epoch(worker.job.run.name, message.epoch, message.epochs, message.dev_f1)
+                    progress.epoch(worker.job.run.name, message.epoch, message.dev_f1)
                 else:
                     worker.ending = message
     finally:
@@ -171,14 +169,20 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
         with store.locked(job.folder), _output_to(job.folder / "log.txt"):
             if not job.result.exists() or store.state(job)[0] != "done":  # another process may just have done it
                 job.error.unlink(missing_ok=True)
-                _train_and_store(job, setting, lambda *epoch: messages.send(_Epoch(*epoch)))
+                _train_and_store(job, setting, lambda epoch, _, dev_f1: messages.send(_Epoch(epoch, dev_f1)))
             messages.send(_Done(_outcome(store.read_record(job.result))))
     except Exception as error:
-        store_failed = isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in _DISK_FULL)
+        store_failed = isinstance(error, StoreError) or _disk_is_full(error)
         with contextlib.suppress(StoreError):
             store.write_atomically(job.error, traceback.format_exc())
         reason = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
         messages.send(_Failed(" ".join(reason.split()), store_failed))
+
+
+def _disk_is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"(os error {errno.ENOSPC})" in str(error)  # all that safetensors tells
 
 
 def _exit_with_parent() -> None:

@@ -12,36 +12,44 @@ from tqdm import tqdm
 class Progress:
     """A bar over the runs, and one over the epochs of each run that is being trained."""
 
-    def __init__(self, total: int, processes: int, stream: TextIO = sys.stderr) -> None:
-        self._total, self._processes, self._stream = total, processes, stream
+    def __init__(self, total: int, processes: int, stream: TextIO | None = None) -> None:
+        self._total, self._processes, self._stream = total, processes, stream or sys.stderr
         self._ended = 0
         self._began = time.monotonic()
-        self._terminal = stream.isatty()
+        self._terminal = self._stream.isatty()
         self._epochs: dict[str, tqdm] = {}
-        self._runs = tqdm(total=total, desc="runs", file=stream, position=0, disable=not self._terminal)
+        self._runs = self._bar("runs", total, position=0, leave=True)
 
-    def start(self, name: str) -> None:
-        if self._terminal:
-            free = min(set(range(1, self._processes + 1)) - {-bar.pos for bar in self._epochs.values()})
-            self._epochs[name] = tqdm(total=0, desc=name, file=self._stream, position=free, leave=False, unit="epoch")
+    def _bar(self, name: str, total: int, position: int, leave: bool) -> tqdm:
+        return tqdm(
+            total=total,
+            desc=name,
+            file=self._stream,
+            position=position,
+            leave=leave,
+            bar_format="{desc} {n_fmt}/{total_fmt} {bar}{postfix}",
+            mininterval=0,
+            disable=not self._terminal,
+        )
 
-    def epoch(self, name: str, epoch: int, epochs: int, dev_f1: float) -> None:
-        if self._terminal:
-            bar = self._epochs[name]
-            bar.total = epochs
-            bar.set_postfix_str(f"dev F1 {100 * dev_f1:.1f}", refresh=False)
-            bar.update(epoch - bar.n)
+    def start(self, name: str, epochs: int) -> None:
+        taken = {-bar.pos for bar in self._epochs.values()}
+        free = min(set(range(1, self._processes + 1)) - taken) if self._terminal else 0
+        self._epochs[name] = self._bar(name, epochs, free, leave=False)
+
+    def epoch(self, name: str, epoch: int, dev_f1: float) -> None:
+        bar = self._epochs[name]
+        bar.set_postfix_str(f"dev F1 {100 * dev_f1:.1f}", refresh=False)
+        bar.update(epoch - bar.n)
 
     def end(self, name: str, outcome: str) -> None:
         """One run has ended; `outcome` says how, in a few words."""
         self._ended += 1
         line = f"[{self._ended}/{self._total}] {name}: {outcome}{self._time_left()}"
-        if self._terminal:
-            self._epochs.pop(name).close()
-            self._runs.update()
-            tqdm.write(line, file=self._stream)
-        else:
-            print(line, file=self._stream, flush=True)
+        self._epochs.pop(name).close()
+        self._runs.update()
+        tqdm.write(line, file=self._stream)
+        self._stream.flush()
 
     def close(self) -> None:
         for bar in self._epochs.values():

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
+
 from clamp.config import Config
 from clamp.data import Splits
 
@@ -28,7 +31,7 @@ def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> di
         with open(folder / "epochs.txt", "a") as file:  # what was done, for a test to read
             file.write(f"{epoch}\n")
         on_epoch(epoch, config.train.epochs, 0.5)
-    return result(config, len(splits.test))
+    return result(config, len(splits.test)) | {"threads": torch.get_num_threads()}
 
 
 def train_but_some_fail(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
@@ -42,6 +45,10 @@ def train_but_some_fail(config: Config, splits: Splits, folder: Path, on_epoch: 
 
 def train_onto_a_full_disk(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
     raise OSError(28, "No space left on device", "checkpoint.safetensors")
+
+
+def train_onto_a_full_disk_in_rust(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
 def train_for_ever(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:

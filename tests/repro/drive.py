@@ -1,0 +1,10 @@
+"""`python -m repro` with another training function: python drive.py MODULE:FUNCTION run|status|report ..."""
+
+from __future__ import annotations
+
+import sys
+
+from repro.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[2:], train=sys.argv[1]))

@@ -1,0 +1,147 @@
+"""Which runs a command line stands for, and what makes two runs different."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clamp.config import ConfigError, override
+from repro.experiments import GROUPS, PROFILES, VARIANTS, Inputs, Run, plan
+
+INPUTS = Inputs({"train.json": "a"}, None, "s")
+THREE_SEEDS = {"full", "no_paf", "no_mcl", "no_ama", "single_cross_attention", "text_only"}
+
+
+def cells(runs: list[Run]) -> dict[tuple[str, str], int]:
+    """(data set, variant) -> number of seeds."""
+    found: dict[tuple[str, str], int] = {}
+    for run in runs:
+        found[run.experiment, run.variant] = found.get((run.experiment, run.variant), 0) + 1
+    return found
+
+
+def test_default_suite_has_every_variant_and_three_seeds_of_the_main_ones() -> None:
+    assert cells(plan("synthetic")) == {("synthetic", v): 3 if v in THREE_SEEDS else 1 for v in VARIANTS}
+
+
+def test_offline_by_default_compares_clamp_with_text_only() -> None:
+    expected = {("twitter2015", v): 3 for v in ("full", "text_only")}
+    expected |= {("twitter2017", v): 1 for v in ("full", "text_only")}
+    assert cells(plan("offline")) == expected
+
+
+def test_a_variant_outside_the_default_runs_once_on_request() -> None:
+    assert cells(plan("offline", only=["no_gate"], datasets=["twitter2017"])) == {("twitter2017", "no_gate"): 1}
+
+
+def test_seeds_gives_everything_selected_that_many() -> None:
+    runs = plan("offline", only=["main"], seeds=2)
+    assert cells(runs) == {(d, v): 2 for d in ("twitter2015", "twitter2017") for v in GROUPS["main"]}
+    assert {(run.seed, run.config.train.seed) for run in runs} == {(0, 0), (1, 1)}
+
+
+def test_only_takes_groups_and_names_together() -> None:
+    assert {run.variant for run in plan("synthetic", only=["baselines", "no_gate"])} == {
+        "single_cross_attention",
+        "text_only",
+        "no_gate",
+    }
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_variant_is_a_different_run(profile: str) -> None:
+    runs = plan(profile, only=list(VARIANTS), seeds=2)
+    assert len({run.key(INPUTS) for run in runs}) == len(runs) == 2 * len(VARIANTS) * len(PROFILES[profile].seeds)
+
+
+def test_text_only_on_real_data_reads_no_image() -> None:
+    for run in plan("offline") + plan("paper", only=["text_only"]):
+        assert (run.config.data.visual == "none") == (run.variant == "text_only")
+
+
+def test_what_a_run_depends_on_is_in_its_key(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    variations = [
+        make_run(seed=1),
+        make_run(train__threads=2),
+        make_run(data__synthetic__noise=21.0),
+        make_run(model__text__revision="abc"),
+    ]
+    others = [
+        dataclasses.replace(INPUTS, data={"train.json": "b"}),
+        dataclasses.replace(INPUTS, weights_revision="w"),
+        dataclasses.replace(INPUTS, source_hash="t"),
+    ]
+    keys = [run.key(INPUTS), *(other.key(INPUTS) for other in variations), *(run.key(other) for other in others)]
+    assert len(set(keys)) == len(keys)
+    assert make_run().key(INPUTS) == keys[0]
+    assert len(keys[0]) == 16
+
+
+def test_where_weights_lie_decides_nothing(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place / "minilm").mkdir(parents=True)
+    one, two = (make_run(model__text__weights=str(tmp_path / place / "minilm")) for place in ("a", "b"))
+    assert one.key(INPUTS) == two.key(INPUTS)
+    assert str(tmp_path) not in json.dumps(one.config_dict())
+
+
+def test_config_file_may_nest_or_dot_and_variants_come_on_top(tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text('{"train": {"epochs": 2}, "model.contrast": {"scale": 7.0}, "model.gate": true}')
+    (run,) = plan("synthetic", only=["no_gate"], config_file=file)
+    assert (run.config.train.epochs, run.config.model.contrast.scale, run.config.model.gate) == (2, 7.0, False)
+    assert run.config.model.contrast.width == plan("synthetic")[0].config.model.contrast.width
+
+
+def test_config_file_replaces_an_architecture_whole(tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text('{"model": {"text": {"architecture": {"model_type": "roberta"}}}}')
+    assert plan("synthetic", config_file=file)[0].config.model.text.architecture == {"model_type": "roberta"}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('{"train": {"epoch": 2}}', "train.epoch"),
+        ('{"train.epoch": 2}', "train.epoch"),
+        ('{"modl": {"gate": false}}', "modl"),
+        ('{"model.focus.more": 1}', "model.focus.more"),
+        ('{"train.epochs": "many"}', "train.epochs"),
+        ('{"train.seed": 3}', "--seeds"),
+        ('{"data": {"name": "twitter2015"}}', "--dataset"),
+        ("[1]", "object"),
+        ('{"train":', "not JSON"),
+    ],
+)
+def test_unusable_config_file_is_named_with_the_reason(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "c.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        plan("synthetic", config_file=file)
+    assert str(file) in str(error.value)
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"profile": "papre"}, "profile 'papre'"),
+        ({"profile": "synthetic", "only": ["no_paff"]}, "variant 'no_paff'"),
+        ({"profile": "synthetic", "datasets": ["twitter2015"]}, "'twitter2015'"),
+        ({"profile": "synthetic", "config_file": Path("absent.json")}, "absent.json"),
+    ],
+)
+def test_unknown_names_are_errors(arguments: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        plan(**arguments)  # type: ignore[arg-type]
+
+
+def test_overrides_of_every_variant_change_the_config() -> None:
+    base = plan("paper")[0].config
+    assert all(override(base, v.overrides, name) != base for name, v in VARIANTS.items() if name != "full")

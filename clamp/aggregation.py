@@ -22,6 +22,8 @@ EQUAL_WEIGHT = 0.5  # exp(-s)/2 at s = 0: what every task would weigh without AM
 class Aggregation(nn.Module):
     """Weighs the losses of `tasks`. Its `s` belongs in an optimiser group of its own, without decay or clipping."""
 
+    lowest: Tensor
+
     def __init__(self, config: AggregationConfig, tasks: Sequence[Task]) -> None:
         super().__init__()
         self.mode = config.mode

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, course: dict[str, Any]) -> None:
-    """Model, optimiser state, every random generator, and `course` (JSON-ready). The old file survives a failed write."""
+    """Model, optimiser state, every random generator, and `course` (JSON-ready). A failed write leaves the old file."""
     tensors: dict[str, Tensor] = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}

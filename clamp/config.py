@@ -21,6 +21,10 @@ Task = Literal["tagging", "aspect", "global", "local"]
 TASKS: tuple[Task, ...] = ("tagging", "aspect", "global", "local")
 
 
+def _by_task(tagging: float, aspect: float, global_: float, local: float) -> dict[Task, float]:
+    return {"tagging": tagging, "aspect": aspect, "global": global_, "local": local}
+
+
 class ConfigError(ValueError):
     """A config that cannot be used; its text is one line that names the source, the field and the reason."""
 
@@ -92,12 +96,8 @@ class AggregationConfig:
     """How the tasks' losses become one: learned uncertainty, or the weights that it is compared with."""
 
     mode: Literal["uncertainty", "unbounded", "fixed", "equal"] = "uncertainty"
-    initial: dict[Task, float] = Field(
-        default_factory=lambda: {"tagging": 0.0, "aspect": 2.0, "global": 3.0, "local": 2.0}
-    )
-    lowest: dict[Task, float] = Field(
-        default_factory=lambda: {"tagging": -4.0, "aspect": 2.0, "global": 2.0, "local": 2.0}
-    )
+    initial: dict[Task, float] = Field(default_factory=lambda: _by_task(0.0, 2.0, 3.0, 2.0))
+    lowest: dict[Task, float] = Field(default_factory=lambda: _by_task(-4.0, 2.0, 2.0, 2.0))
 
     def __post_init__(self) -> None:
         for values in (self.initial, self.lowest):

@@ -1,8 +1,8 @@
 """MCL: contrast between text and image, globally over the batch and locally over the words of a tweet.
 
-Global: symmetric InfoNCE (van den Oord et al., 2018; in CLIP's form, Radford et al., 2021) of pooled text against pooled
+Global: symmetric InfoNCE (van den Oord et al., 2018; CLIP's form, Radford et al., 2021) of pooled text against pooled
 regions. Local: every word against the image context it attended to (as in GLoRIA, Huang et al., 2021, and MGCA,
-Wang et al., 2022). The text side is X^0, before fusion: X^K holds the context already and would leak it into both sides.
+Wang et al., 2022). The text side is X^0, before fusion: X^K holds the context and would leak it into both sides.
 """
 
 from __future__ import annotations
@@ -68,12 +68,13 @@ class MultiTaskContrast(nn.Module):
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The losses this module can yield."""
-        return ("global",) * self.global_contrast + ("local",) * (self.local_contrast != "none")  # type: ignore[return-value]
+        tasks: list[Task] = ["global"] if self.global_contrast else []
+        return (*tasks, "local") if self.local_contrast != "none" else tuple(tasks)
 
     def embed(
         self, text_BTD: Tensor, word_mask_BT: Tensor, regions_BRD: Tensor, region_mask_BR: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit vectors z_t, z_v (B, width) float32 of X^0 and of the regions, and valid_B: tweets that have an image."""
+        """Unit vectors z_t, z_v (B, width) float32 of X^0 and of the regions; valid_B: tweets that have an image."""
         valid_B = region_mask_BR.any(dim=1) & word_mask_BT.any(dim=1)
         z_t = _normalise(self.project_text(masked_mean(text_BTD, word_mask_BT)), valid_B)
         z_v = _normalise(self.project_image(masked_mean(regions_BRD, region_mask_BR)), valid_B)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from clamp.config import ConfigError, EncoderConfig, VisionConfig
 from clamp.pyramid import Grid
@@ -63,7 +63,7 @@ def weights_revision(config: EncoderConfig) -> str | None:
     return "-".join(_sha256(file)[:16] for file in files)
 
 
-def build_architecture(config: EncoderConfig, *, pretrained: bool) -> tuple[nn.Module, dict[str, Any]]:
+def build_architecture(config: EncoderConfig, *, pretrained: bool) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The transformers model in float32 and its architecture as a dict; weights are loaded if `pretrained`.
 
     Only safetensors are read and no code from a hub runs.
@@ -114,6 +114,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig, width: int, *, pretrained: bool) -> None:
         super().__init__()
+        self.encoder: PreTrainedModel
         self.encoder, self.architecture = build_architecture(config, pretrained=pretrained)
         self.project = nn.Linear(self.encoder.config.hidden_size, width)
 
@@ -125,8 +126,8 @@ class TextEncoder(nn.Module):
 class ConvStem(nn.Module):
     """4 x 4 patches, then 3 x 3 convolutions of stride 2, with group norm: (B, 3, side, side) -> (B, C, h, h).
 
-    h = side / (4 * 2^(n-1)), patches that do not fit left out, other sizes rounded up. It learns from scratch in minutes
-    on a CPU, which a linear patch embedding does not.
+    h = side / (4 * 2^(n-1)), patches that do not fit left out, other sizes rounded up. It learns from scratch within
+    minutes on a CPU, which a linear patch embedding does not.
     """
 
     def __init__(self, channels: tuple[int, ...]) -> None:
@@ -157,10 +158,10 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.kind = config.kind
         self.architecture: dict[str, Any] | None = None
-        self.encoder: nn.Module
+        self.encoder: ConvStem | PreTrainedModel
         if config.kind == "conv":
-            self.encoder = ConvStem(config.channels)
-            hidden, side = self.encoder.hidden_size, self.encoder.side(config.image_size)
+            stem = ConvStem(config.channels)
+            self.encoder, hidden, side = stem, stem.hidden_size, stem.side(config.image_size)
         else:
             self.encoder, self.architecture = build_architecture(config.encoder, pretrained=pretrained)
             hub = self.encoder.config

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clamp.config import Level
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import POLARITIES, Tweet
 from clamp.metrics import (
@@ -29,9 +30,9 @@ UNIFORM = np.full(len(POLARITIES), 1 / len(POLARITIES))
 
 @dataclass
 class StagePointing:
-    """Where one stage looked for image-told aspects: hits of the argmax, mass on distractors, and how many there were."""
+    """Where one stage looked for image-told aspects: hits of the argmax, and the mass on distractors."""
 
-    level: str
+    level: Level
     hits: list[float] = field(default_factory=list)
     distractor_mass: list[float] = field(default_factory=list)
 
@@ -85,7 +86,7 @@ def _gold_span_polarities(tweet: Tweet, log_probs_TC: Tensor) -> list[np.ndarray
     ]
 
 
-def cells_of_regions(level: str, grid: Grid, cells: int) -> list[set[int]]:
+def cells_of_regions(level: Level, grid: Grid, cells: int) -> list[set[int]]:
     """Which cells of the image's cells x cells grid every region of a level overlaps."""
     rows, columns = grid
 
@@ -93,11 +94,11 @@ def cells_of_regions(level: str, grid: Grid, cells: int) -> list[set[int]]:
         row, column = divmod(patch, columns)
         return (row * cells // rows) * cells + column * cells // columns
 
-    return [{cell(patch) for patch in members} for members in regions_of(level, grid)]  # type: ignore[arg-type]
+    return [{cell(patch) for patch in members} for members in regions_of(level, grid)]
 
 
 def _point(stages: list[StagePointing], output: Output, batch: Batch) -> None:
-    """Add a batch's image-told aspects: the argmax region of the head- and word-averaged attention against the gold cell.
+    """Add a batch's image-told aspects: argmax region of the head- and word-averaged attention against the gold cell.
 
     A region that covers several cells scores one part in as many if the gold one is among them. Aspects that truncation
     cut have no attention to look at and are left out.

@@ -112,7 +112,7 @@ def attention_map(q_BHTd: Tensor, k_BHRd: Tensor, mask_BR: Tensor, bias_BR: Tens
 
 
 class ProgressiveFusion(nn.Module):
-    """The stages, over the pyramid levels that the config lists. "plain" is one ungated cross-attention over patches."""
+    """The stages, over pyramid levels that the config lists; "plain" is one ungated cross-attention over patches."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

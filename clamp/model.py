@@ -60,15 +60,11 @@ class Tagger(nn.Module):
         vision = config.vision
         if self.uses_image and vision.kind != "proxy":
             self.vision_encoder = VisionEncoder(vision, config.width, pretrained=pretrained)
-            vision = replace(
-                vision, encoder=replace(vision.encoder, architecture=self.vision_encoder.architecture)
-            )
+            vision = replace(vision, encoder=replace(vision.encoder, architecture=self.vision_encoder.architecture))
         elif self.uses_image:
             self.project_proxy = nn.Linear(self.text_encoder.project.in_features, config.width)
         # what is saved rebuilds the same modules without looking at the original weights again
-        self.config = replace(
-            config, text=replace(text, architecture=self.text_encoder.architecture), vision=vision
-        )
+        self.config = replace(config, text=replace(text, architecture=self.text_encoder.architecture), vision=vision)
         self.tag_head = nn.Linear(config.width, len(TAGS))
         self.tag_decoder = TagDecoder(config.decoder)
 
@@ -119,7 +115,7 @@ class Tagger(nn.Module):
         return self.tag_decoder.decode(output.tag_logits_BTC, batch.word_mask_BT)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, model.safetensors and the tokenizer. No old file is touched before all new ones are on disk."""
+        """Write config.json, model.safetensors and the tokenizer. Old files stay until all new ones are on disk."""
         folder = Path(folder)
         unfinished = folder / "unfinished"
         unfinished.mkdir(parents=True, exist_ok=True)
@@ -166,6 +162,7 @@ class Clamp(Tagger):
     """The model of the paper: PAF over the region pyramid, MCL, AMA, and an auxiliary aspect head on X^0."""
 
     uses_image = True
+    aspect_of_tag: Tensor
 
     def __init__(
         self, config: ModelConfig, *, tokenizer: PreTrainedTokenizerFast | None = None, pretrained: bool = True
@@ -192,13 +189,9 @@ class Clamp(Tagger):
         assert output.regions_BRD is not None
         assert output.region_mask_BR is not None
         losses = super().losses(output, batch)
-        aspect_BT = torch.where(
-            batch.tags_BT == IGNORED, IGNORED, self.aspect_of_tag[batch.tags_BT.clamp(min=0)]
-        )
+        aspect_BT = torch.where(batch.tags_BT == IGNORED, IGNORED, self.aspect_of_tag[batch.tags_BT.clamp(min=0)])
         logits_BT3 = self.aspect_head(output.text_BTD)
-        losses["aspect"] = F.cross_entropy(
-            logits_BT3.flatten(0, 1).float(), aspect_BT.flatten(), ignore_index=IGNORED
-        )
+        losses["aspect"] = F.cross_entropy(logits_BT3.flatten(0, 1).float(), aspect_BT.flatten(), ignore_index=IGNORED)
         contrast = self.contrast(
             output.text_BTD,
             batch.word_mask_BT,

@@ -31,7 +31,7 @@ def encode_aspects(aspects: Iterable[Aspect], n_words: int) -> list[int]:
 
 
 def decode_tags(tags: Sequence[str]) -> list[Span]:
-    """Strict IOB2: B-x opens a span, I-x of the same polarity continues it, and an I- that continues nothing opens none."""
+    """Strict IOB2: B-x opens a span, I-x of the same polarity continues it; an I- that continues nothing opens none."""
     spans: list[Span] = []
     start, polarity = -1, ""
     for word, tag in enumerate([*tags, "O"]):
@@ -44,7 +44,7 @@ def decode_tags(tags: Sequence[str]) -> list[Span]:
 
 
 def allowed_transitions() -> Tensor:
-    """(C + 1, C) bool: may tag j follow tag i? Row C is the start of the tweet. Only I-x is restricted: to B-x and I-x."""
+    """(C + 1, C) bool: may tag j follow tag i? Row C is the tweet's start. Only I-x is restricted: to B-x and I-x."""
     allowed = torch.ones(len(TAGS) + 1, len(TAGS), dtype=torch.bool)
     for j, tag in enumerate(TAGS):
         if tag.startswith("I-"):
@@ -79,6 +79,9 @@ class TagDecoder(nn.Module):
     "argmax": independent tags. "viterbi": the same loss, decoded over well-formed paths only. "crf": a linear-chain
     CRF (Lafferty et al., 2001) with the same restriction, trained by its exact likelihood.
     """
+
+    forbidden_CC: Tensor
+    forbidden_start_C: Tensor
 
     def __init__(self, kind: str) -> None:
         super().__init__()

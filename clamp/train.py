@@ -88,7 +88,8 @@ def make_deterministic(seed: int, threads: int) -> None:
     """The same bits for the same seed and thread count; sums are split differently over another number of threads."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=False)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of a step here
+    # a debugging aid that costs a tenth of a step here
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (unknown to type checkers)
     torch.backends.cudnn.benchmark = False
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -180,7 +181,9 @@ class Trainer:
         culprit = next((f"the {task} loss" for task, value in losses.items() if not np.isfinite(value)), None)
         if culprit is None:
             named = ((n, p.grad) for n, p in self.model.named_parameters() if p.grad is not None)
-            culprit = next((f"the gradient of {n}" for n, grad in named if not grad.isfinite().all()), "a gradient norm")
+            culprit = next(
+                (f"the gradient of {n}" for n, grad in named if not grad.isfinite().all()), "a gradient norm"
+            )
         ids = ", ".join(tweet.id for tweet in batch.tweets)
         return f"step {self.course.steps_done + 1}: {culprit} is not finite; tweets: {ids}"
 

@@ -1,4 +1,4 @@
-"""From tweets to padded batches. Only the first sub-word of every word is read by the model, so that is what T counts."""
+"""From tweets to padded batches. The model reads the first sub-word of every word only, so that is what T counts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on a device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device) for k, v in moved.items() if isinstance(v, Tensor)})
+        return replace(self, **{k: v.to(device) for k, v in moved.items() if isinstance(v, Tensor)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

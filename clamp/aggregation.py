@@ -29,7 +29,7 @@ class Aggregation(nn.Module):
         self.mode = config.mode
         self.tasks = tuple(tasks)
         initial = [config.initial[task] for task in self.tasks]
-        lowest = [config.lowest[task] if config.mode != "unbounded" else -torch.inf for task in self.tasks]
+        lowest = [config.lowest[task] if config.mode == "uncertainty" else -torch.inf for task in self.tasks]
         self.s = nn.Parameter(torch.tensor(initial), requires_grad=config.mode in ("uncertainty", "unbounded"))
         self.register_buffer("lowest", torch.tensor(lowest), persistent=False)
 

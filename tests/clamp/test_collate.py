@@ -1,0 +1,146 @@
+"""From tweets to batches: what words become, what padding is, and which tweets meet in a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import tiny_config, tweets, with_proxies
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from clamp.data import VOCABULARY, Aspect, DataError, Tweet
+from clamp.data.collate import EncodedTweets, length_bucketed
+from clamp.encoders import word_level_tokenizer
+from clamp.tagging import IGNORED, TAG_INDEX
+
+
+def encoded(some: list[Tweet], **changes: object) -> EncodedTweets:
+    config = tiny_config(**{f"model__{name}": value for name, value in changes.items()}).model
+    return EncodedTweets(some, word_level_tokenizer(VOCABULARY), config)
+
+
+def test_a_batch_holds_its_tweets_and_nothing_else() -> None:
+    some = tweets(6)
+    some[2] = replace(some[2], image=None)
+    data = encoded(some)
+    chosen = [4, 2, 0]
+    batch = data.batch(chosen)
+    tokenizer = word_level_tokenizer(VOCABULARY)
+    longest = max(len(some[index].words) for index in chosen)
+    assert batch.tags_BT.shape == batch.word_mask_BT.shape == batch.first_BT.shape == (3, longest)
+    for b, index in enumerate(chosen):
+        tweet, n = some[index], len(some[index].words)
+        assert batch.tweets[b] is tweet
+        assert batch.word_mask_BT[b].tolist() == [True] * n + [False] * (longest - n)
+        assert tokenizer.convert_ids_to_tokens(batch.token_ids_BS[b, batch.first_BT[b, :n]].tolist()) == list(
+            tweet.words
+        )
+        tags = [0] * n
+        for aspect in tweet.aspects:
+            tags[aspect.start] = TAG_INDEX[f"B-{aspect.polarity}"]
+            tags[aspect.start + 1] = TAG_INDEX[f"I-{aspect.polarity}"]
+        assert batch.tags_BT[b].tolist() == tags + [IGNORED] * (longest - n)
+        shown = np.zeros((64, 64, 3), dtype=np.uint8) if index == 2 else tweet.image
+        assert np.array_equal(batch.pixels_BCHW[b].permute(1, 2, 0).numpy(), shown)
+    assert batch.image_mask_B.tolist() == [True, False, True]
+    expected = [[b, a.start, a.end] for b, index in enumerate(chosen) for a in some[index].aspects]
+    assert batch.aspect_spans_N3.tolist() == expected
+    assert batch.pixels_BCHW.dtype == torch.uint8
+
+
+def test_padding_uses_the_padding_token() -> None:
+    tokenizer = word_level_tokenizer(VOCABULARY)
+    tokenizer.pad_token = VOCABULARY[0]
+    short = Tweet("short", (VOCABULARY[1],), ())
+    long = Tweet("long", tuple(VOCABULARY[2:6]), ())
+    batch = EncodedTweets([short, long], tokenizer, tiny_config().model).batch([0, 1])
+    assert batch.token_ids_BS[0, 1:].tolist() == [tokenizer.pad_token_id] * 3
+    assert tokenizer.pad_token_id != 0
+
+
+def test_truncation_keeps_the_gold_of_the_tweet_and_labels_what_is_left() -> None:
+    words = tuple(VOCABULARY[:12])
+    tweet = Tweet("long", words, (Aspect(1, 3, "POS"), Aspect(7, 10, "NEG"), Aspect(10, 12, "NEU")))
+    batch = encoded([tweet], text__max_tokens=8).batch([0])
+    assert batch.word_mask_BT.sum() == 8
+    assert batch.tags_BT[0].tolist() == [0, TAG_INDEX["B-POS"], TAG_INDEX["I-POS"], 0, 0, 0, 0, TAG_INDEX["B-NEG"]]
+    assert batch.aspect_spans_N3.tolist() == [[0, 1, 3], [0, 7, 8]]
+    assert batch.tweets[0].aspects == tweet.aspects
+
+
+def test_unknown_and_invisible_words_keep_their_places() -> None:
+    tweet = Tweet("odd", ("zzz", "\u200b", VOCABULARY[0], "\x07"), (Aspect(2, 3, "POS"),))
+    batch = encoded([tweet]).batch([0])
+    assert batch.word_mask_BT.tolist() == [[True] * 4]
+    assert batch.tags_BT.tolist() == [[0, 0, TAG_INDEX["B-POS"], 0]]
+
+
+def test_an_image_of_another_size_is_resized_and_a_file_is_read(tmp_path: Path) -> None:
+    red = np.zeros((10, 30, 3), dtype=np.uint8)
+    red[..., 0] = 200
+    Image.fromarray(red).save(tmp_path / "red.png")
+    some = [Tweet("array", ("a",), (), image=red), Tweet("file", ("a",), (), image=tmp_path / "red.png")]
+    batch = encoded(some).batch([0, 1])
+    assert batch.pixels_BCHW.shape == (2, 3, 64, 64)
+    for b in range(2):
+        assert (batch.pixels_BCHW[b, 0] == 200).all()
+        assert not batch.pixels_BCHW[b, 1:].any()
+
+
+def test_a_file_that_breaks_after_loading_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").write_bytes(b"\xff\xd8 no image")
+    data = encoded([Tweet("t", ("a",), (), image=tmp_path / "gone.jpg")])
+    with pytest.raises(DataError, match=r"gone\.jpg"):
+        data.batch([0])
+
+
+def test_a_proxy_becomes_tokens_and_its_absence_an_empty_row() -> None:
+    some = with_proxies(tweets(3))
+    some[1] = replace(some[1], proxy=None)
+    batch = encoded(some, vision__kind="proxy").batch([0, 1, 2])
+    assert batch.pixels_BCHW is None
+    assert batch.image_mask_B.tolist() == [True, False, True]
+    assert batch.proxy_mask_BL.sum(dim=1).tolist() == [6, 0, 6]
+    nothing = encoded([replace(tweet, proxy=None) for tweet in some], vision__kind="proxy").batch([0, 1])
+    assert nothing.proxy_ids_BL.shape == (2, 1)
+    assert not nothing.proxy_mask_BL.any()
+
+
+def test_moving_a_batch_keeps_it_whole() -> None:
+    batch = encoded(tweets(2)).batch([0, 1])
+    moved = batch.to(torch.device("cpu"))
+    assert moved.tweets == batch.tweets
+    assert torch.equal(moved.pixels_BCHW, batch.pixels_BCHW)
+    assert moved.proxy_ids_BL is None
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 2**31))
+def test_bucketing_takes_every_tweet_once_in_full_batches_but_one(lengths: list[int], size: int, seed: int) -> None:
+    batches = length_bucketed(lengths, size, torch.Generator().manual_seed(seed))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert len(batches) == -(-len(lengths) // size)
+    assert sum(len(batch) < size for batch in batches) <= 1
+    assert batches == length_bucketed(lengths, size, torch.Generator().manual_seed(seed))
+
+
+def test_bucketing_saves_padding_and_shuffles() -> None:
+    lengths = np.random.default_rng(0).integers(5, 60, size=640).tolist()
+
+    def padded(batches: list[list[int]]) -> int:
+        return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
+
+    bucketed = length_bucketed(lengths, 8, torch.Generator().manual_seed(0))
+    in_order = [list(range(start, start + 8)) for start in range(0, 640, 8)]
+    assert padded(bucketed) < 1.15 * sum(lengths) < padded(in_order)
+    assert bucketed != length_bucketed(lengths, 8, torch.Generator().manual_seed(1))
+
+
+def test_lengths_count_the_proxy_too() -> None:
+    some = with_proxies(tweets(2))
+    assert encoded(some).lengths == [len(tweet.words) for tweet in some]
+    assert encoded(some, vision__kind="proxy").lengths == [len(tweet.words) + 6 for tweet in some]

@@ -49,7 +49,6 @@ def cross_attention(
         ValueError: dropout_p outside [0, 1), or an unknown impl.
         RuntimeError: impl="triton" where there is no Triton kernel.
     """
-    philox.threshold(dropout_p)
     return dispatch.run(
         impl, _IMPLEMENTATIONS, q, k, v, key_mask, key_bias, scale, dropout_p, seed, return_mass, query_mask
     )
@@ -118,7 +117,7 @@ def _probabilities(
     """The attention probabilities (B, H, Lq, Lk) in at least float32; bias and product are one pass over them."""
     batch, heads, queries, width = q_BHQD.shape
     keys = k_BHKD.shape[2]
-    dtype = dispatch.compute_dtype(q_BHQD, key_bias_BK)
+    dtype = dispatch.compute_dtype(q_BHQD)
     q_NQD = (q_BHQD.to(dtype) * (1 / math.sqrt(width) if scale is None else scale)).reshape(-1, queries, width)
     k_NDK = k_BHKD.to(dtype).reshape(-1, keys, width).mT
     bias_BK = _logit_bias(valid_BK, key_bias_BK, dtype)

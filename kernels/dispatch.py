@@ -29,10 +29,6 @@ def run(impl: str, implementations: Mapping[str, Callable[..., Any]], tensor: to
         return implementations[impl](tensor, *args)
 
 
-def compute_dtype(*tensors: torch.Tensor | None) -> torch.dtype:
-    """The type that PyTorch implementations compute in: float32, or the inputs' own where that is wider."""
-    dtype = torch.float32
-    for tensor in tensors:
-        if tensor is not None:
-            dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
+def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """The type that PyTorch implementations compute in: float32, or the operator's first input's own if that is wider."""
+    return torch.promote_types(torch.float32, tensor.dtype)

@@ -38,7 +38,6 @@ def gated_residual_norm(
         ValueError: x, residual and gate_logits differ in type or shape, dropout_p outside [0, 1), or an unknown impl.
         RuntimeError: impl="triton" where there is no Triton kernel.
     """
-    philox.threshold(dropout_p)
     for name, tensor in (("residual", residual), ("gate_logits", gate_logits)):
         if tensor is not None and (tensor.dtype != x.dtype or tensor.shape != x.shape):
             raise ValueError(
@@ -57,7 +56,7 @@ def _gated_residual_norm_torch(
     dropout_p: float,
     seed: int | torch.Tensor,
 ) -> torch.Tensor:
-    dtype = dispatch.compute_dtype(x, weight_D)
+    dtype = dispatch.compute_dtype(x)
     width = x.shape[-1]
     update = x.to(dtype)
     if gate_logits is not None:

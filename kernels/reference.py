@@ -39,7 +39,7 @@ def cross_attention(
     """
     batch, heads, queries, width = q_BHQD.shape
     keys = k_BHKD.shape[2]
-    dtype = compute_dtype(q_BHQD, key_bias_BK)
+    dtype = compute_dtype(q_BHQD)
     valid_BK = torch.ones(batch, keys, dtype=torch.bool, device=q_BHQD.device)
     bias_BK = torch.zeros(batch, keys, dtype=dtype, device=q_BHQD.device)
     if key_mask_BK is not None:
@@ -90,7 +90,7 @@ def gated_residual_norm(
         y   = residual + c * keep * sigmoid(gate_logits) * x        the sigmoid is 1 without gate_logits
         out = (y - mean(y)) / sqrt(var(y) + eps) * weight + bias    mean and (biased) variance over a row
     """
-    dtype = compute_dtype(x, weight_D)
+    dtype = compute_dtype(x)
     y = x.to(dtype)
     if gate_logits is not None:
         y = y * torch.sigmoid(gate_logits.to(dtype))

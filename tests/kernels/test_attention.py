@@ -142,10 +142,12 @@ def test_a_float32_bias_keeps_its_digits_on_bfloat16_queries(assert_parity: Call
 
 
 @pytest.mark.parametrize("impl", PATHS)
-def test_equals_sdpa(impl: str) -> None:
+@pytest.mark.parametrize("scale", [None, 0.6])
+def test_equals_sdpa(impl: str, scale: float | None) -> None:
     q, k, v = inputs(2, 3, 7, 11, 16)
-    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
-    torch.testing.assert_close(kernels.cross_attention(q, k, v, impl=impl).double(), expected, rtol=1e-5, atol=1e-6)
+    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=scale)
+    actual = kernels.cross_attention(q, k, v, scale=scale, impl=impl)
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("impl", PATHS)
@@ -293,8 +295,9 @@ def test_dropout_repeats_and_reads_the_seed() -> None:
     assert torch.equal(first, kernels.cross_attention(q, k, v, dropout_p=0.5, seed=8))
     assert torch.equal(first, kernels.cross_attention(q, k, v, dropout_p=0.5, seed=torch.tensor(8)))
     assert not torch.equal(first, kernels.cross_attention(q, k, v, dropout_p=0.5, seed=9))
-    with pytest.raises(ValueError, match=r"^dropout_p is 1\.0; it must be at least 0 and below 1$"):
-        kernels.cross_attention(q, k, v, dropout_p=1.0)
+    for impl in PATHS:
+        with pytest.raises(ValueError, match=r"^dropout_p is 1\.0; it must be at least 0 and below 1$"):
+            kernels.cross_attention(q, k, v, dropout_p=1.0, impl=impl)
 
 
 @pytest.mark.parametrize("mass", [False, True], ids=["out", "mass"])

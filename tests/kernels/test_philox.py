@@ -96,6 +96,13 @@ def test_row_mask_is_the_scalar_one(rows: int, width: int) -> None:
     assert torch.equal(keep, torch.tensor(expected).view(rows, width))
 
 
+@pytest.mark.parametrize("column", range(8))
+def test_a_half_equal_to_the_threshold_is_kept(column: int) -> None:
+    half = scalar_half((0, 0, 0, 0), 21, column)
+    assert philox.row_keep_mask(1, 8, half / 65536, 21, CPU)[0, column]
+    assert not philox.row_keep_mask(1, 8, (half + 1) / 65536, 21, CPU)[0, column]
+
+
 def test_an_elements_fate_does_not_depend_on_the_other_sizes() -> None:
     large = philox.attention_keep_mask(torch.Size((3, 2, 9, 700)), 0.5, 11, CPU)
     small = philox.attention_keep_mask(torch.Size((2, 2, 4, 130)), 0.5, 11, CPU)

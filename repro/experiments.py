@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,7 +20,6 @@ from clamp.config import (
     VisionConfig,
     override,
 )
-
 
 Dataset = Literal["synthetic", "twitter2015", "twitter2017"]
 
@@ -68,7 +67,8 @@ class Profile:
 
     summary: str
     base: Callable[[Dataset], Config]
-    seeds: Mapping[Dataset, Mapping[str, int]]  # data set -> variant -> seeds; a variant that is absent is run on request
+    # data set -> variant -> seeds; a variant that is absent is run on request
+    seeds: Mapping[Dataset, Mapping[str, int]]
 
 
 def synthetic_config(dataset: Dataset) -> Config:
@@ -242,7 +242,7 @@ def _dotted(values: dict[str, Any], node: Any, prefix: str = "") -> dict[str, An
     return changes
 
 
-def _known(name: str, known: Mapping[str, Any], kind: str, more: Mapping[str, Any] | None = None) -> str:
+def _known(name: str, known: Collection[str], kind: str, also: Collection[str] = ()) -> str:
     if name not in known:
-        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join([*known, *(more or {})])}")
+        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join([*known, *also])}")
     return name

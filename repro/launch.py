@@ -93,8 +93,8 @@ def launch(jobs: Sequence[Job], processes: int, setting: Setting) -> list[Failur
                 connection, worker = _start(context, waiting.pop(), setting)
                 active[connection] = worker
                 progress.start(worker.job.run.name, worker.job.run.config.train.epochs)
-            for connection in wait(list(active)):
-                assert isinstance(connection, Connection)
+            ready = wait(list(active))
+            for connection in [connection for connection in active if connection in ready]:
                 worker = active[connection]
                 try:
                     message = connection.recv()

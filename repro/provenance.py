@@ -24,6 +24,7 @@ from repro.experiments import Inputs
 
 _HASHED_PACKAGES = ("clamp", "kernels")
 _RECORDED_PACKAGES = ("torch", "triton", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "scipy")
+_MAY_HAVE_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _CPUINFO = Path("/proc/cpuinfo")
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -73,8 +74,7 @@ def syntax(source: str) -> str:
     """The syntax tree of a module as text, without docstrings; the same text under Python 3.11 and 3.12."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        may_have_docstring = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if may_have_docstring and ast.get_docstring(node, clean=False) is not None:
+        if isinstance(node, _MAY_HAVE_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
     return "".join(_syntax_parts(tree))
 

@@ -138,7 +138,7 @@ def score(predictions: Predictions, tweets: list[Tweet]) -> dict[str, Any]:
 
 
 def _polarity_report(predictions: Predictions, gold: list[list[Span]]) -> dict[str, float | int]:
-    labels = [POLARITIES.index(span[2]) for spans in gold for span in spans]  # type: ignore[arg-type]
+    labels = [POLARITIES.index(span[2]) for spans in gold for span in spans]
     scores = polarity_scores(predictions.polarities, labels)
     extracted = [
         span[:2] in {predicted[:2] for predicted in found}

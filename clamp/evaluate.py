@@ -90,11 +90,14 @@ def cells_of_regions(level: Level, grid: Grid, cells: int) -> list[set[int]]:
     """Which cells of the image's cells x cells grid every region of a level overlaps."""
     rows, columns = grid
 
-    def cell(patch: int) -> int:
-        row, column = divmod(patch, columns)
-        return (row * cells // rows) * cells + column * cells // columns
+    def along(index: int, patches: int) -> range:
+        return range(index * cells // patches, ((index + 1) * cells - 1) // patches + 1)
 
-    return [{cell(patch) for patch in members} for members in regions_of(level, grid)]
+    def of_patch(patch: int) -> set[int]:
+        row, column = divmod(patch, columns)
+        return {down * cells + across for down in along(row, rows) for across in along(column, columns)}
+
+    return [set().union(*map(of_patch, members)) for members in regions_of(level, grid)]
 
 
 def _point(stages: list[StagePointing], output: Output, batch: Batch) -> None:
@@ -110,15 +113,17 @@ def _point(stages: list[StagePointing], output: Output, batch: Batch) -> None:
         assert stage.attention_BTR is not None
         attention_BTR = stage.attention_BTR.float().cpu().numpy()
         for b, tweet in enumerate(batch.tweets):
+            told = [a for a in tweet.aspects if a.told_by == "image" and a.end <= kept_B[b]]
+            if tweet.image is None or not told:
+                continue
             covered = cells_of_regions(stage.level, output.grid, tweet.cells)
             distractors = set(tweet.distractors)
             share_R = np.array([len(cells & distractors) / len(cells) for cells in covered])
-            for aspect in tweet.aspects:
-                if aspect.told_by == "image" and tweet.image is not None and aspect.end <= kept_B[b]:
-                    mass_R = attention_BTR[b, aspect.start : aspect.end].mean(axis=0)
-                    looked_at = covered[int(mass_R.argmax())]
-                    record.hits.append((aspect.region in looked_at) / len(looked_at))
-                    record.distractor_mass.append(float((mass_R * share_R).sum()))
+            for aspect in told:
+                mass_R = attention_BTR[b, aspect.start : aspect.end].mean(axis=0)
+                looked_at = covered[int(mass_R.argmax())]
+                record.hits.append((aspect.region in looked_at) / len(looked_at))
+                record.distractor_mass.append(float((mass_R * share_R).sum()))
 
 
 def gold_spans(tweets: list[Tweet]) -> list[list[Span]]:

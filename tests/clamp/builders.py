@@ -40,7 +40,7 @@ def tiny_config(**changes: Any) -> Config:
             "data": {"synthetic": {"train": 24, "dev": 8, "test": 8}},
             "model": {
                 "text": {"architecture": BERT, "max_tokens": 64},
-                "vision": {"channels": [4, 4, 8]},
+                "vision": {"channels": [4, 8]},
                 "width": 16,
                 "heads": 2,
                 "ffn_multiple": 2,

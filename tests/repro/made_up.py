@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from repro.experiments import PROFILES, VARIANTS
-from repro.experiments import Run as _Run
+from repro.experiments import PROFILES, VARIANTS, plan
 
 SOURCE = "0123456789abcdef"
 TWEETS = 200
@@ -32,7 +31,7 @@ def record(
     joint = _scores(tp, predicted, gold)
     mate = _scores(min(predicted, gold, round(1.03 * tp)), predicted, gold)
     steps = list(range(20, 1501, 20))
-    config = PROFILES[profile].base(dataset)
+    run = plan(profile, only=[variant], datasets=[dataset], seeds=seed + 1)[seed]
     return {
         "schema": 1,
         "profile": profile,
@@ -40,7 +39,7 @@ def record(
         "variant": variant,
         "seed": seed,
         "key": f"{seed:016x}",
-        "config": _Run(profile, dataset, variant, seed, config).config_dict(),
+        "config": run.config_dict(),
         "result": {
             "best_epoch": epochs - 2,
             "metrics": {split: _metrics(joint, mate, dataset, variant, rng) for split in ("dev", "test")},

@@ -110,6 +110,14 @@ def test_bootstrap_takes_unequal_numbers_of_seeds_and_repeats_itself(better: np.
     assert once.difference == pytest.approx(np.mean([f1(a) for a in better]) - f1(worse[0]))
 
 
+def test_bootstrap_draws_every_tweet():
+    for tweet in range(4):
+        ours = np.ones((1, 4, 3), dtype=int)
+        other = ours.copy()
+        other[0, tweet, 0] = 0
+        assert paired_bootstrap(ours, other, RESAMPLES).high > 0.25
+
+
 def test_bootstrap_chunks_leave_no_gap(better: np.ndarray, worse: np.ndarray):
     assert paired_bootstrap(better, worse, 501).p == pytest.approx(1 / 502, abs=3 / 502)
 

@@ -209,6 +209,7 @@ def test_comparisons_made_together_are_adjusted_together():
     together = compare(pairs, RESAMPLES)
     assert sum(c.p_seeds for c in together if c.p_seeds) > sum(c.p_seeds for c in alone if c.p_seeds)
     assert max(c.p_seeds for c in together if c.p_seeds) >= max(c.p_seeds for c in alone if c.p_seeds)
+    assert sum(c.p_tweets for c in together if c.p_tweets) > sum(c.p_tweets for c in alone if c.p_tweets)
     assert [c.p_randomisation for c in together] == [c.p_randomisation for c in alone]
 
 

@@ -46,7 +46,10 @@ SHORT = {variant: name for variant, (name, _, _) in CURVES.items()} | {
     "fixed_weights": "fixed weights",
     "no_bounds": "AMA without bounds",
 }
-TASK_STYLES = dict(zip(TASKS, [(BLACK, "-"), (BLUE, "--"), (ORANGE, "-."), (GREEN, (0, (3, 1)))], strict=True))
+# task -> (colour, line style, width); weights on one bound coincide, so one line there is wide and the other thin
+TASK_STYLES = dict(
+    zip(TASKS, [(BLACK, "-", 1.3), (SKY, "--", 3.0), (ORANGE, "-.", 1.3), (BLUE, (0, (2, 2)), 1.3)], strict=True)
+)
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
     "font.size": 8,
@@ -189,10 +192,10 @@ def _loss_weights(panels: Panels, source_hash: str) -> Figure:
         logs = [record["result"]["weighting"] for record in records]
         lowest = records[0]["config"]["model"]["aggregation"]["lowest"]
         steps = max((log["step"] for log in logs), key=len)
-        for task, (color, line) in TASK_STYLES.items():
+        for task, (color, line, width) in TASK_STYLES.items():
             if task in logs[0]["s"]:
                 runs = [np.exp(-np.array(log["s"][task])) / 2 for log in logs]
-                _band(axis, steps, runs, label=task, color=color, linestyle=line)
+                _band(axis, steps, runs, label=task, color=color, linestyle=line, linewidth=width)
         for bound in sorted({lowest[task] for task in logs[0]["s"]}):
             axis.axhline(np.exp(-bound) / 2, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         axis.set_yscale("log")

@@ -113,7 +113,7 @@ def test_panels_stand_in_the_order_of_profiles_and_mark_other_sources():
 
 def test_every_variant_has_a_short_name_and_every_curve_two_ways_to_tell_it():
     assert set(SHORT) == set(VARIANTS)
-    for styles in (CURVES.values(), [("", *style) for style in TASK_STYLES.values()]):
+    for styles in (list(CURVES.values()), [(task, *style[:2]) for task, style in TASK_STYLES.items()]):
         assert len({to_rgb(color) for _, color, _ in styles}) == len({str(line) for *_, line in styles}) == len(styles)
 
 

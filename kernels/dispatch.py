@@ -30,5 +30,5 @@ def run(impl: str, implementations: Mapping[str, Callable[..., Any]], tensor: to
 
 
 def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
-    """The type that PyTorch implementations compute in: float32, or that of the operator's first input if it is wider."""
+    """What PyTorch implementations compute in: float32, or the type of the operator's first input if that is wider."""
     return torch.promote_types(torch.float32, tensor.dtype)

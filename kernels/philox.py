@@ -10,6 +10,8 @@ With T = `threshold(p)` an element is kept where its half is at least T, and wha
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 
 _ROUNDS = 7
@@ -102,7 +104,5 @@ def row_keep_mask(
 def _keep_halves(words: Words, count: int, dropout_p: float) -> list[torch.Tensor]:
     """The first `count` halves of each call, as bool: is it at least the threshold?"""
     limit = threshold(dropout_p)
-    # A word below 2^32 has a high half of at least T exactly where the word is at least T 2^16.
-    return [
-        words[half // 2] >= limit << 16 if half % 2 else (words[half // 2] & 0xFFFF) >= limit for half in range(count)
-    ]
+    halves = (word >> 16 if high else word & 0xFFFF for word in words for high in (False, True))
+    return [half >= limit for half in itertools.islice(halves, count)]

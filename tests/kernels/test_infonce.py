@@ -121,7 +121,8 @@ def test_no_rows_at_all(impl: str) -> None:
 @pytest.mark.parametrize("impl", PATHS)
 def test_scale_may_be_a_float_or_a_tensor(impl: str) -> None:
     a_ND, b_ND = pairs(9)
-    for scale in (torch.tensor(6.0, requires_grad=True), torch.tensor([6.0], requires_grad=True)):
+    for shape in ((), (1,), (1, 1, 1)):
+        scale = torch.full(shape, 6.0, requires_grad=True)
         loss = kernels.info_nce(a_ND, b_ND, scale, impl=impl)
         assert loss.shape == ()
         torch.testing.assert_close(loss, kernels.info_nce(a_ND, b_ND, 6.0, impl=impl))

@@ -68,6 +68,7 @@ def test_public_names_are_functions_that_are_listed_and_pickle() -> None:
     for name in public:
         function = getattr(kernels, name)
         assert function.__name__ == name
+        assert vars(kernels)[name] is function  # looked up once
         assert pickle.loads(pickle.dumps(function)) is function
 
 

@@ -69,7 +69,7 @@ def _cross_attention_torch(
     valid_BK = _valid_keys(key_mask_BK, key_bias_BK)
     if valid_BK is not None:
         valid_B1K1 = valid_BK[:, None, :, None]
-        # where, not masked_fill: the same result, at half the time on a CPU.
+        # where, not masked_fill: the same result, in two thirds of the time on a CPU.
         k_BHKD, v_BHKD = torch.where(valid_B1K1, k_BHKD, 0.0), torch.where(valid_B1K1, v_BHKD, 0.0)
 
     if key_bias_BK is None and not return_mass and philox.threshold(dropout_p) == 0:

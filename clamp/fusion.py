@@ -92,7 +92,7 @@ class CrossAttentionStage(nn.Module):
             q_BHTd, k_BHRd, v_BHRd, key_mask=region_mask_BR, key_bias=bias_BR,
             return_mass=need_mass, query_mask=word_mask_BT if need_mass else None, impl=self.operators,
         )  # fmt: skip
-        c_BHTd, mass_BR = attended if need_mass else (attended, None)
+        c_BHTd, mass_BR = attended if isinstance(attended, tuple) else (attended, None)
         context_BTD = self.out(c_BHTd.transpose(1, 2).flatten(2))
         gate_BTD = None if self.gate is None else self.gate(torch.cat([x_BTD, context_BTD], dim=-1))
         y_BTD = self._add_and_norm(context_BTD, x_BTD, gate_BTD, self.norm_attention)

@@ -134,7 +134,7 @@ def state(job: Job) -> tuple[State, str | None]:
 
 
 def stale_result(job: Job) -> Path | None:
-    """The newest result of the same run made by other sources: same config, data and weights."""
+    """The newest result with the same config, data and weights; of other sources, where the run itself has none."""
     same = {"config": job.run.config_dict(), "data": job.inputs.data, "weights": job.inputs.weights_revision}
     found = []
     for path in job.variant_folder.glob(f"seed{job.run.seed}-*/result.json"):
@@ -142,7 +142,7 @@ def stale_result(job: Job) -> Path | None:
             record = read_record(path)
             made_by = record["provenance"]
             identity = {"config": record["config"], "data": made_by["data"], "weights": made_by["weights_revision"]}
-            if path != job.result and identity == same:
+            if identity == same:
                 found.append((made_by["started"], path))
     return max(found)[1] if found else None
 

@@ -20,25 +20,24 @@ def finished() -> dict[str, str]:
     return {str(path): path.read_text() for path in Path("runs").rglob("result.json")}
 
 
-def processes_in(folder: Path) -> list[int]:
-    """Processes that work in `folder`, which all those of a command started there do."""
-    found = []
+def processes_in(folder: Path) -> dict[int, str]:
+    """The command line of every process that works in `folder`, as all those of a command started there do."""
+    found = {}
     for process in Path("/proc").iterdir():
         try:
             if process.name.isdecimal() and (process / "cwd").readlink() == folder:
-                found.append(int(process.name))
+                found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
         except OSError:
             continue  # it has just ended, or is another user's
     return found
 
 
-def gone(folder: Path, own: set[int]) -> bool:
-    end = time.monotonic() + 10
-    while set(processes_in(folder)) - own:
-        if time.monotonic() > end:
-            return False
+def left_over(folder: Path, own: dict[int, str]) -> dict[int, str]:
+    """Processes that are still there after a time in which one that was importing torch must have noticed."""
+    end = time.monotonic() + 60
+    while (left := processes_in(folder).items() - own.items()) and time.monotonic() < end:
         time.sleep(0.05)
-    return True
+    return dict(left)
 
 
 def tables(out: str) -> dict[str, bytes]:
@@ -46,7 +45,7 @@ def tables(out: str) -> dict[str, bytes]:
 
 
 def check_interruptions(drive: Drive, command: tuple[str, ...], kills: int, seed: int, tmp_path: Path) -> None:
-    own = set(processes_in(tmp_path))
+    own = processes_in(tmp_path)
     started = time.monotonic()
     assert drive(*command, "--runs", "undisturbed", "--out", "expected").wait(600) == 0
     whole = time.monotonic() - started
@@ -57,7 +56,7 @@ def check_interruptions(drive: Drive, command: tuple[str, ...], kills: int, seed
         time.sleep(draw.uniform(0.0, whole / 2))
         launcher.kill()
         launcher.wait()
-        assert gone(tmp_path, own), "a run outlived the command that started it"
+        assert left_over(tmp_path, own) == {}
         after = finished()
         assert before.items() <= after.items()
         for text in after.values():

@@ -26,7 +26,7 @@ def setting(function: str = "train") -> Setting:
     return Setting(Session(("python",), None, None), None, f"fake_training:{function}")
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"
@@ -112,7 +112,7 @@ def test_no_run_outlives_its_launcher(drive: Drive, tiny_config: Path, number: i
         os.killpg(launcher.pid, number)  # as a terminal does: to every process of the command
     else:
         launcher.send_signal(number)
-    _, errors = launcher.communicate(timeout=20)
+    _, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == code
     wait_for(lambda: not any(alive(pid) for pid in pids))
     assert "Traceback" not in errors

@@ -40,7 +40,7 @@ class SyntheticConfig:
     image_told_share: float = Field(default=0.5, ge=0.0, le=1.0)  # aspects whose polarity only the image tells
     distractors: int = Field(default=2, ge=0)  # entities in the image that the tweet does not mention
     cells: int = Field(default=4, ge=2, le=8)  # cells a side of the image's grid
-    noise: float = Field(default=8.0, ge=0.0)  # standard deviation of pixel noise, in grey levels of 255
+    noise: float = Field(default=16.0, ge=0.0)  # standard deviation of pixel noise, in grey levels of 255
 
 
 @dataclass(frozen=True, config=_STRICT)

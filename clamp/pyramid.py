@@ -6,6 +6,7 @@ sequence); `image` the mean of all. A pooled region is valid if any of its membe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -33,6 +34,24 @@ def pooled_members(grid: Grid) -> tuple[tuple[int, ...], ...]:
     )
 
 
+@dataclass(frozen=True)
+class _Pooling:
+    """A grid's pooling as constant tensors, P pooled regions of at most M patches each."""
+
+    belongs_PR: Tensor  # 1 where the patch is a member
+    parent_R: Tensor  # the pooled region of every patch
+    members_PM: Tensor  # the patches of every pooled region; a smaller one names its first again
+
+
+@lru_cache(maxsize=256)
+def _pooling(grid: Grid, dtype: torch.dtype, device: torch.device) -> _Pooling:
+    members = pooled_members(grid)
+    widest = max(map(len, members))
+    members_PM = torch.tensor([[*patches, *patches[:1] * (widest - len(patches))] for patches in members])
+    belongs_PR = torch.zeros(len(members), grid[0] * grid[1], dtype=dtype).scatter_(1, members_PM, 1.0)
+    return _Pooling(belongs_PR.to(device), belongs_PR.argmax(dim=0).to(device), members_PM.to(device))
+
+
 def regions_of(level: Level, grid: Grid) -> tuple[tuple[int, ...], ...]:
     """The patches that every region of a level covers."""
     patches = range(grid[0] * grid[1])
@@ -46,8 +65,7 @@ class RegionPyramid:
 
     def __init__(self, patch_BRD: Tensor, mask_BR: Tensor, grid: Grid) -> None:
         self._regions: dict[Level, tuple[Tensor, Tensor]] = {"patch": (patch_BRD, mask_BR)}
-        self._members = pooled_members(grid)
-        self._device = patch_BRD.device
+        self._pooling = _pooling(grid, patch_BRD.dtype, patch_BRD.device)
 
     def at(self, level: Level) -> tuple[Tensor, Tensor]:
         """(regions_BRD, mask_BR) of a level."""
@@ -61,9 +79,7 @@ class RegionPyramid:
 
     def _pooled(self) -> tuple[Tensor, Tensor]:
         patch_BRD, mask_BR = self._regions["patch"]
-        belongs_PR = torch.zeros(len(self._members), patch_BRD.shape[1], device=self._device, dtype=patch_BRD.dtype)
-        for pooled, members in enumerate(self._members):
-            belongs_PR[pooled, list(members)] = 1.0
+        belongs_PR = self._pooling.belongs_PR
         total_BPD = belongs_PR @ patch_BRD.masked_fill(~mask_BR[..., None], 0.0)
         count_BP = mask_BR.to(patch_BRD.dtype) @ belongs_PR.T
         return total_BPD / count_BP.clamp(min=1.0)[..., None], count_BP > 0
@@ -77,11 +93,5 @@ class RegionPyramid:
         if target == "image":
             return rho_BR.amax(dim=1, keepdim=True)
         if source == "pooled":
-            return rho_BR[:, self._parents()]
-        widest = max(len(members) for members in self._members)
-        padded = [[*members, *members[:1] * (widest - len(members))] for members in self._members]
-        return rho_BR[:, torch.tensor(padded, device=self._device)].amax(dim=2)
-
-    def _parents(self) -> Tensor:
-        parent = {patch: pooled for pooled, members in enumerate(self._members) for patch in members}
-        return torch.tensor([parent[patch] for patch in range(len(parent))], device=self._device)
+            return rho_BR.index_select(1, self._pooling.parent_R)
+        return rho_BR[:, self._pooling.members_PM].amax(dim=2)

@@ -179,7 +179,7 @@ def generate_synthetic(
     image_told_share: float = 0.5,
     distractors: int = 2,
     cells: int = 4,
-    noise: float = 8.0,
+    noise: float = 16.0,
     id_prefix: str = "synthetic-",
 ) -> list[Tweet]:
     """`n` tweets of 8 to 20 words with 1 to 3 aspects, and images (64, 64, 3) uint8 of cells x cells cells.

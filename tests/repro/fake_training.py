@@ -24,12 +24,15 @@ def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> di
     """Counts epochs, a checkpoint each, and resumes from it; its scores are a function of the config alone."""
     checkpoint = folder / "checkpoint.json"
     done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+    course = folder / "course.txt"  # what was done, for a test to read
+    with open(course, "a") as file:
+        file.write(f"from {done}:")
     for epoch in range(done + 1, config.train.epochs + 1):
         time.sleep(EPOCH_SECONDS)
         (folder / "checkpoint.tmp").write_text(json.dumps(epoch))
         os.replace(folder / "checkpoint.tmp", checkpoint)
-        with open(folder / "epochs.txt", "a") as file:  # what was done, for a test to read
-            file.write(f"{epoch}\n")
+        with open(course, "a") as file:
+            file.write(f" {epoch}")
         on_epoch(epoch, config.train.epochs, 0.5)
     return result(config, len(splits.test)) | {"threads": torch.get_num_threads()}
 

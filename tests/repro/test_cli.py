@@ -68,7 +68,14 @@ def test_a_second_call_trains_nothing_and_report_gives_the_same_bytes(grid: tupl
 def test_published_records_never_count_as_finished_runs(grid: tuple[str, ...]) -> None:
     assert run(*grid, "--runs", "elsewhere") == 0
     assert run(*grid) == 0
-    assert len(list(Path("runs").rglob("epochs.txt"))) == 2
+    assert len(list(Path("runs").rglob("course.txt"))) == 2
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_finished_runs_are_published_wherever_tables_are_wanted(grid: tuple[str, ...]) -> None:
+    assert run(*grid) == 0
+    assert run(*grid, "--out", "other", train="fake_training:train_for_ever") == 0
+    assert len(list(Path("other/results").rglob("*.json"))) == 2
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -79,9 +86,9 @@ def test_refresh_trains_again_what_other_sources_made(
     monkeypatch.setattr(provenance, "source_hash", lambda: "other")
     assert run(*grid) == 0
     assert "--refresh" in capsys.readouterr().err
-    assert len(list(Path("runs").rglob("epochs.txt"))) == 2
+    assert len(list(Path("runs").rglob("course.txt"))) == 2
     assert run(*grid, "--refresh") == 0
-    assert len(list(Path("runs").rglob("epochs.txt"))) == 4
+    assert len(list(Path("runs").rglob("course.txt"))) == 4
     cell = Path("paper_tables/results/synthetic/synthetic/full/seed0.json")
     assert json.loads(cell.read_text())["provenance"]["source_hash"] == "other"
 

@@ -48,7 +48,7 @@ def test_every_run_leaves_a_whole_record(make_job: MakeJob) -> None:
         assert (record["variant"], record["seed"], record["key"]) == (job.run.variant, job.run.seed, job.key)
         assert record["config"] == job.run.config_dict()
         assert record["provenance"]["threads"] == job.run.config.train.threads == record["result"]["threads"]
-        assert (job.folder / "epochs.txt").read_text() == "1\n2\n3\n"
+        assert (job.folder / "course.txt").read_text() == "from 0: 1 2 3"
         assert not job.error.exists()
 
 
@@ -90,15 +90,15 @@ def test_a_run_goes_on_where_it_was(make_job: MakeJob) -> None:
     job.folder.mkdir(parents=True)
     (job.folder / "checkpoint.json").write_text("2")
     assert launch([job], 1, setting()) == []
-    assert (job.folder / "epochs.txt").read_text() == "3\n"
+    assert (job.folder / "course.txt").read_text() == "from 2: 3"
 
 
 def test_two_launchers_never_train_one_run_twice(drive: Drive, tiny_config: Path) -> None:
     command = ("fake_training:train", "run", "--config", str(tiny_config), "--only", "full", "no_gate", "--seeds", "1")
     launchers = [drive(*command) for _ in range(2)]
     assert [launcher.wait(60) for launcher in launchers] == [0, 0]
-    epochs = [file.read_text() for file in Path("runs").rglob("epochs.txt")]
-    assert epochs == ["1\n2\n3\n"] * 2
+    courses = [file.read_text() for file in Path("runs").rglob("course.txt")]
+    assert courses == ["from 0: 1 2 3"] * 2
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
@@ -109,6 +109,10 @@ def test_no_run_outlives_its_launcher(drive: Drive, tiny_config: Path, number: i
     pids = [int(file.read_text() or 0) for file in Path("runs").rglob("pid.txt")]
     assert all(alive(pid) for pid in pids)
     if number == signal.SIGINT:
+        for pid in pids:
+            os.kill(pid, number)
+        time.sleep(0.5)
+        assert all(alive(pid) for pid in pids)  # a run leaves Ctrl-C to the launcher
         os.killpg(launcher.pid, number)  # as a terminal does: to every process of the command
     else:
         launcher.send_signal(number)

@@ -12,6 +12,8 @@ from builders import tiny_config, tweets, with_proxies
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from clamp.data import VOCABULARY, Aspect, DataError, Tweet
 from clamp.data.collate import EncodedTweets, length_bucketed
@@ -78,6 +80,23 @@ def test_unknown_and_invisible_words_keep_their_places() -> None:
     batch = encoded([tweet]).batch([0])
     assert batch.word_mask_BT.tolist() == [[True] * 4]
     assert batch.tags_BT.tolist() == [[0, 0, TAG_INDEX["B-POS"], 0]]
+
+
+def test_words_are_read_at_their_first_sub_word_and_dropped_ones_as_unknown() -> None:
+    pieces = ["[PAD]", "[UNK]", "un", "##seen", "ok", "#", "[CLS]"]
+    backend = Tokenizer(models.WordPiece({piece: k for k, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 6)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
+    words = ("unseen", "\u200b", "#ok", "\x07", "ok")
+    batch = EncodedTweets([Tweet("odd", words, (Aspect(4, 5, "POS"),))], tokenizer, tiny_config().model).batch([0])
+    ids = batch.token_ids_BS[0]
+    assert tokenizer.convert_ids_to_tokens(ids.tolist()) == [
+        "[CLS]", "un", "##seen", "[UNK]", "#", "ok", "[UNK]", "ok",
+    ]  # fmt: skip
+    assert batch.first_BT.tolist() == [[1, 3, 4, 6, 7]]
+    assert batch.word_mask_BT.all()
 
 
 def test_an_image_of_another_size_is_resized_and_a_file_is_read(tmp_path: Path) -> None:

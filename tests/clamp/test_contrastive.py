@@ -91,7 +91,7 @@ def test_aspects_are_contrasted_across_the_batch() -> None:
     torch.testing.assert_close(contrast(**inputs)["local"].double(), expected, **CLOSE)
 
 
-@pytest.mark.parametrize("with_image", [[], [0], [3, 0]])
+@pytest.mark.parametrize("with_image", [[], [0], [3], [3, 0]])
 def test_a_task_with_fewer_than_two_rows_is_absent(with_image: list[int]) -> None:
     inputs = made_inputs()
     inputs["region_mask_BR"] = torch.zeros(B, R, dtype=torch.bool)

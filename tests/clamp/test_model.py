@@ -28,6 +28,7 @@ from clamp.baselines import ARCHITECTURES, TextOnly
 from clamp.config import ConfigError, ModelConfig, override
 from clamp.data import Tweet
 from clamp.model import Clamp, Tagger
+from kernels import reference
 from repro.experiments import VARIANTS
 
 VISUALS: dict[str, dict[str, Any]] = {
@@ -221,6 +222,17 @@ def test_losses_are_on_the_right_heads() -> None:
     without_polarity = torch.tensor([0, 1, 2, 1, 2, 1, 2])[gold]
     torch.testing.assert_close(losses["aspect"], torch.nn.functional.cross_entropy(aspect, without_polarity))
     torch.testing.assert_close(model.total(losses), model.aggregation(losses))
+
+
+def test_words_are_contrasted_with_the_last_context_before_gate_and_residual() -> None:
+    model = tiny_model(tiny_config().model)
+    assert isinstance(model, Clamp)
+    batch = batch_of(model, tweets(3))
+    output = model(batch)
+    t_BTE = torch.nn.functional.normalize(model.contrast.project_word(output.text_BTD), dim=-1)
+    o_BTE = torch.nn.functional.normalize(model.contrast.project_context(output.stages[-1].context_BTD), dim=-1)
+    expected = reference.grouped_info_nce(t_BTE, o_BTE, model.config.contrast.scale, batch.word_mask_BT)
+    torch.testing.assert_close(model.losses(output, batch)["local"], expected)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -117,6 +117,17 @@ def test_the_result_is_what_records_hold(tmp_path: Path) -> None:
     assert result["cost"]["parameters"] == parameters
 
 
+def test_every_epoch_sees_every_tweet_in_an_order_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(model__architecture="text_only")
+    step, seen = Trainer._step, []
+    monkeypatch.setattr(Trainer, "_step", lambda self, batch: seen.append(batch.tweets) or step(self, batch))
+    train(config, tiny_splits(config), tmp_path)
+    assert [len(batch) for batch in seen] == [8] * 6
+    orders = [[tweet.id for batch in epoch for tweet in batch] for epoch in (seen[:3], seen[3:])]
+    assert sorted(orders[0]) == sorted(orders[1]) == [f"train-{k:05d}" for k in range(24)]
+    assert orders[0] != orders[1]
+
+
 def test_the_saved_model_is_the_one_that_was_scored(tmp_path: Path) -> None:
     from clamp.data.collate import EncodedTweets
     from clamp.evaluate import predict, score

@@ -15,6 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
+CHECKPOINT = "checkpoint.safetensors"  # its name in a run's folder
+
+
 def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, course: dict[str, Any]) -> None:
     """Model, optimiser state, every random generator, and `course` (JSON-ready). A failed write leaves the old file."""
     tensors: dict[str, Tensor] = {f"model/{name}": value for name, value in model.state_dict().items()}

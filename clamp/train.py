@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import time
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clamp.baselines import ARCHITECTURES
-from clamp.checkpoint import read_checkpoint, write_checkpoint
+from clamp.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from clamp.config import Config, Task, TrainConfig
 from clamp.cost import forward_flops
 from clamp.data.collate import Batch, EncodedTweets, length_bucketed
@@ -86,6 +87,7 @@ def make_optimizer(model: Tagger, config: TrainConfig) -> torch.optim.AdamW:
 
 def make_deterministic(seed: int, threads: int) -> None:
     """The same bits for the same seed and thread count; sums are split differently over another number of threads."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=False)
     # a debugging aid that costs a tenth of a step here
@@ -117,7 +119,7 @@ class Trainer:
 
     @property
     def _checkpoint(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     def fit(self, on_epoch: OnEpoch | None = None) -> None:
         """Train until the last epoch or until dev F1 has not risen for `patience` epochs."""

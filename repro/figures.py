@@ -6,7 +6,6 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; line sty
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from clamp.config import TASKS
 from repro.cells import DATASET_TITLES, Block, Cell, Record, blocks
 from repro.experiments import VARIANTS
 from repro.stats import LEAST_SEEDS, summarise
-from repro.store import StoreError
+from repro.store import write_atomically
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
@@ -88,23 +87,8 @@ def write_figures(records: Sequence[Record], out: Path, source_hash: str) -> lis
                 figure = draw(panels, source_hash)
                 for suffix, content in ((".png", _png(figure)), (".pdf", _pdf(figure))):
                     paths.append(out / f"{name}{suffix}")
-                    _replace(paths[-1], content)
+                    write_atomically(paths[-1], content)
     return paths
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Replace a picture in one step; on StoreError what was there before is untouched."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror}; what was there before is unchanged") from error
 
 
 def _png(figure: Figure) -> bytes:

@@ -205,6 +205,8 @@ def _output_to(log: Path) -> Iterator[None]:
 def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, float], None]) -> None:
     import torch
 
+    from clamp.checkpoint import CHECKPOINT
+
     run, config = job.run, job.run.config
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(config.train.threads)
@@ -225,6 +227,7 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
         "provenance": provenance.collect(setting.session, inputs, config.train.threads, started),
     }
     store.write_atomically(job.result, store.record_text(record))
+    (job.folder / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no more use
 
 
 def _resolve(train: str) -> Callable[..., dict[str, Any]]:

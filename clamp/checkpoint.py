@@ -14,7 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-
 CHECKPOINT = "checkpoint.safetensors"  # its name in a run's folder
 
 

@@ -9,6 +9,7 @@ gradient beyond its bound and would trap s there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -20,41 +21,44 @@ EQUAL_WEIGHT = 0.5  # exp(-s)/2 at s = 0: what every task would weigh without AM
 
 
 class Aggregation(nn.Module):
-    """Weighs the losses of `tasks`. Its `s` belongs in an optimiser group of its own, without decay or clipping."""
+    """Weighs the losses of `tasks`. Its `s` belongs in an optimiser group of its own, without decay or clipping.
 
-    lowest: Tensor
+    Every task's s is a parameter of its own, so that the optimiser leaves the s of an absent task, which has no
+    gradient, where it is; in a vector, the momentum of earlier batches would move it on.
+    """
 
     def __init__(self, config: AggregationConfig, tasks: Sequence[Task]) -> None:
         super().__init__()
         self.mode = config.mode
         self.tasks = tuple(tasks)
-        initial = [config.initial[task] for task in self.tasks]
-        lowest = [config.lowest[task] if config.mode == "uncertainty" else -torch.inf for task in self.tasks]
-        self.s = nn.Parameter(torch.tensor(initial), requires_grad=config.mode in ("uncertainty", "unbounded"))
-        self.register_buffer("lowest", torch.tensor(lowest), persistent=False)
-
-    @property
-    def learned(self) -> bool:
-        """Whether s moves in training."""
-        return self.s.requires_grad
+        self.learned = config.mode in ("uncertainty", "unbounded")  # whether s moves in training
+        self.lowest = {task: config.lowest[task] if self.mode == "uncertainty" else -math.inf for task in self.tasks}
+        self.s = nn.ParameterDict(
+            {task: nn.Parameter(torch.tensor(config.initial[task]), requires_grad=self.learned) for task in self.tasks}
+        )
 
     def forward(self, losses: Mapping[Task, Tensor]) -> Tensor:
         """One scalar from the scalars present; an absent task contributes neither its loss nor its s.
 
         The result may be negative.
         """
-        total = torch.zeros((), device=self.s.device)
+        terms = []
         for task, loss in losses.items():
-            s = self.s[self.tasks.index(task)]
+            s = self.s[task]
             weight = EQUAL_WEIGHT if self.mode == "equal" else torch.exp(-s) / 2
-            total = total + weight * loss + (s / 2 if self.learned else 0.0)
-        return total
+            terms.append(weight * loss + (s / 2 if self.learned else 0.0))
+        return torch.stack(terms).sum()
 
     @torch.no_grad()
     def project(self) -> None:
         """Move s back into its range; call after every optimiser step."""
-        self.s.clamp_(min=self.lowest)
+        for task in self.tasks:
+            self.s[task].clamp_(min=self.lowest[task])
+
+    def values(self) -> dict[Task, float]:
+        """Every task's s now."""
+        return {task: self.s[task].item() for task in self.tasks}
 
     def on_bound(self) -> dict[Task, bool]:
         """Which tasks' s lie on their lower bound now."""
-        return dict(zip(self.tasks, (self.s <= self.lowest).tolist(), strict=True))
+        return {task: s <= self.lowest[task] for task, s in self.values().items()}

@@ -68,7 +68,7 @@ def make_optimizer(model: Tagger, config: TrainConfig) -> torch.optim.AdamW:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if name == "aggregation.s":
+        if name.startswith("aggregation.s."):
             uncertainty.append(parameter)
         elif name.startswith(("text_encoder.encoder.", "vision_encoder.encoder.")):
             encoders.append(parameter)
@@ -200,7 +200,7 @@ class Trainer:
             course.steps_on_bound[task] = course.steps_on_bound.get(task, 0) + on_bound
         if course.steps_done % -(-self.steps // LOG_POINTS) == 0:
             course.logged_steps.append(course.steps_done)
-            for task, s in zip(aggregation.tasks, aggregation.s.tolist(), strict=True):
+            for task, s in aggregation.values().items():
                 course.logged_s.setdefault(task, []).append(s)
                 course.logged_loss.setdefault(task, []).append(course.smoothed.get(task))
 

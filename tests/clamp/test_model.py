@@ -56,7 +56,7 @@ def fingerprint(config: ModelConfig) -> dict[str, torch.Tensor]:
     """
     model = tiny_model(config)
     for name, parameter in model.named_parameters():
-        if name != "aggregation.s" and "log_scale" not in name and "beta" not in name:
+        if not name.startswith("aggregation.s.") and "log_scale" not in name and "beta" not in name:
             torch.manual_seed(sum(map(ord, name)))
             torch.nn.init.normal_(parameter, std=0.3)
     model.train()
@@ -101,12 +101,12 @@ def test_bounds_change_where_s_ends() -> None:
     ends = {}
     for name in ("full", "no_bounds"):
         model = tiny_model(override(tiny_config(), VARIANTS[name].overrides, name).model)
-        model.aggregation.s.data.fill_(-5.0)
+        for s in model.aggregation.s.values():
+            s.data.fill_(-5.0)
         model.project()
-        ends[name] = model.aggregation.s.tolist()
-    lowest = model.config.aggregation.lowest
-    assert ends["no_bounds"] == [-5.0] * 4
-    assert ends["full"] == [lowest[task] for task in model.tasks]
+        ends[name] = model.aggregation.values()
+    assert ends["no_bounds"] == dict.fromkeys(model.tasks, -5.0)
+    assert ends["full"] == model.config.aggregation.lowest
 
 
 def test_viterbi_changes_what_is_decoded() -> None:

@@ -217,7 +217,7 @@ def planted(parameter: str, value: float) -> tuple[Config, Any]:
         ("tag_head.weight", "the tagging loss"),
         ("aspect_head.bias", "the aspect loss"),
         ("contrast.project_image.weight", "the global loss"),
-        ("aggregation.s", "the gradient of "),
+        ("aggregation.s.global", "the gradient of "),
     ],
 )
 def test_what_is_not_finite_stops_the_run_with_step_tweets_and_culprit(
@@ -269,9 +269,9 @@ def test_every_parameter_is_in_the_group_of_its_kind() -> None:
     assert sum(len(group["params"]) for group in groups) == len(names)
     assert set(found) == set(names.values())
     for name, group in found.items():
-        if name == "aggregation.s":
+        if name.startswith("aggregation.s."):
             assert (group["name"], group["lr"], group["weight_decay"]) == ("uncertainty", 1e-2, 0.0)
-            assert group["params"] == [model.aggregation.s]
+            assert group["params"] == list(model.aggregation.s.values())
         else:
             is_encoder = ".encoder." in name
             assert group["lr"] == (1e-4 if is_encoder else 1e-3), name
@@ -294,8 +294,9 @@ def test_clipping_bounds_the_gradient_but_not_that_of_s(tmp_path: Path) -> None:
     norms = [torch.stack([p.grad.norm() for p in t.clipped if p.grad is not None]).norm() for t in (clipped, free)]
     assert norms[0].item() == pytest.approx(1e-3, rel=1e-3)
     assert norms[1].item() > 0.1
-    assert torch.equal(clipped.model.aggregation.s.grad, free.model.aggregation.s.grad)
-    assert clipped.model.aggregation.s.grad.abs().max() > 0.1
+    gradients = [{task: s.grad.item() for task, s in t.model.aggregation.s.items()} for t in (clipped, free)]
+    assert gradients[0] == gradients[1]
+    assert max(map(abs, gradients[0].values())) > 0.1
 
 
 def test_s_does_not_follow_the_schedule(tmp_path: Path) -> None:
@@ -312,7 +313,7 @@ def test_bounds_are_kept_after_every_step(tmp_path: Path) -> None:
     trainer.model.train()
     for _ in range(2):
         trainer._step(trainer.data["train"].batch(range(8)))
-        assert trainer.model.aggregation.s[2] == 3.0  # a global loss near 2 pulls towards 0.7
+        assert trainer.model.aggregation.s["global"] == 3.0  # a global loss near 2 pulls towards 0.7
         assert 1.0 <= trainer.model.contrast.global_scale().item() < 1.01
     assert trainer._weighting()["share_on_bound"]["global"] == 1.0
 

@@ -172,11 +172,13 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
                 _train_and_store(job, setting, lambda epoch, _, dev_f1: messages.send(_Epoch(epoch, dev_f1)))
             messages.send(_Done(_outcome(store.read_record(job.result))))
     except Exception as error:
-        store_failed = isinstance(error, StoreError) or _disk_is_full(error)
+        disk_is_full = _disk_is_full(error)
         with contextlib.suppress(StoreError):
             store.write_atomically(job.error, traceback.format_exc())
         reason = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
-        messages.send(_Failed(" ".join(reason.split()), store_failed))
+        if disk_is_full:
+            reason = f"cannot write to {job.folder}: the disk is full; make room and give the same command again"
+        messages.send(_Failed(" ".join(reason.split()), disk_is_full or isinstance(error, StoreError)))
 
 
 def _disk_is_full(error: Exception) -> bool:

@@ -79,7 +79,7 @@ def test_runs_that_fail_or_are_killed_leave_a_reason_and_the_others_go_on(
 @pytest.mark.parametrize("function", ["train_onto_a_full_disk", "train_onto_a_full_disk_in_rust"])
 def test_a_full_disk_stops_everything_at_once(make_job: MakeJob, function: str) -> None:
     jobs = [make_job(seed=seed) for seed in range(3)]
-    with pytest.raises(StoreError, match="cannot write to .*: the disk is full"):
+    with pytest.raises(StoreError, match=r"cannot write to .*: the disk is full"):
         launch(jobs, 1, setting(function))
     assert store.state(jobs[0])[0] == "failed"
     assert not jobs[1].folder.exists()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from clamp.data import SPLITS
 from repro.experiments import PROFILES, VARIANTS
 from repro.stats import (
     LEAST_SEEDS,
@@ -84,7 +86,7 @@ class Comparison:
 def compare(pairs: Sequence[tuple[Cell, Cell]], resamples: int = RESAMPLES) -> list[Comparison]:
     """Compare each pair's first cell with its second, and adjust the p values over all pairs (Holm).
 
-    Seeds are paired where both ran on the same data. Fewer than three shared seeds: a difference without a test.
+    Seeds are paired where both ran on the same tweets. Fewer than three shared seeds: a difference without a test.
     """
     shared = [_shared_records(ours, other) for ours, other in pairs]
     tested = [i for i, (ours, _) in enumerate(shared) if len(ours) >= LEAST_SEEDS]
@@ -103,12 +105,17 @@ def compare(pairs: Sequence[tuple[Cell, Cell]], resamples: int = RESAMPLES) -> l
 
 
 def _shared_records(ours: Cell, other: Cell) -> tuple[list[Record], list[Record]]:
-    """The two cells' records of the seeds that both have, all on the data of the first cell's first record."""
-    data = ours.records[0]["provenance"]["data"]
+    """The two cells' records of the seeds that both have, all on the tweets of the first cell's first record."""
+    tweets = _tweets(ours.records[0])
     ours_by_seed, other_by_seed = ours.by_seed(), other.by_seed()
     pairs = [(ours_by_seed[seed], other_by_seed[seed]) for seed in ours_by_seed if seed in other_by_seed]
-    same_data = [pair for pair in pairs if all(record["provenance"]["data"] == data for record in pair)]
-    return [a for a, _ in same_data], [b for _, b in same_data]
+    same_tweets = [pair for pair in pairs if all(_tweets(record) == tweets for record in pair)]
+    return [a for a, _ in same_tweets], [b for _, b in same_tweets]
+
+
+def _tweets(record: Record) -> dict[str, str]:
+    """The digests of the annotated splits. What a system sees of the images is its own: text only reads no file of it."""
+    return {name: sha for name, sha in record["provenance"]["data"].items() if PurePosixPath(name).stem in SPLITS}
 
 
 def _f1(records: Sequence[Record]) -> list[float]:

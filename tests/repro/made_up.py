@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from clamp.config import Config
+from clamp.data import SPLITS
 from repro.experiments import PROFILES, VARIANTS, plan
 
 SOURCE = "0123456789abcdef"
@@ -64,7 +66,7 @@ def record(
             "source_hash": source_hash,
             "packages": {"torch": "2.13.0", "numpy": "2.4.0", "scipy": "1.17.1"},
             "python": "3.11.9",
-            "data": {f"{dataset}/train": "ab" * 32},
+            "data": _manifest(run.config),
             "hardware": "2 x Example CPU (no GPU)",
             "started": "2025-01-01T00:00:00+00:00",
         },
@@ -79,6 +81,15 @@ def suite(profile: str = "synthetic", dataset: str = "synthetic", top: float = 0
         for i, variant in enumerate(VARIANTS)
         for seed in range(seeds.get(variant, 0))
     ]
+
+
+def _manifest(config: Config) -> dict[str, str]:
+    """As of JSON annotations; text only on real tweets reads no proxy, and so its manifest names none."""
+    suffix = "" if config.data.name == "synthetic" else ".json"
+    names = [f"{config.data.name}/{split}{suffix}" for split in SPLITS]
+    if config.data.visual == "proxy":
+        names.append(f"{config.data.name}/visual_proxy.json")
+    return dict.fromkeys(names, "ab" * 32)
 
 
 def _counts(f1: float, tweets: int, rng: np.random.Generator) -> np.ndarray:

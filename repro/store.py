@@ -155,7 +155,7 @@ def cell(results: Path, run: Run) -> Path:
 def publish(job: Job, results: Path) -> None:
     """Copy a finished run's record to its cell; one made by other sources fills an empty cell only."""
     target = cell(results, job.run)
-    source = job.result if job.result.exists() else stale_result(job)
+    source = job.result if state(job)[0] == "done" else stale_result(job)
     if source is None or (source != job.result and target.exists()):
         return
     text = source.read_text(encoding="utf-8")

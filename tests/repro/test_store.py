@@ -220,6 +220,15 @@ def test_a_stale_record_fills_an_empty_cell_but_replaces_nothing(make_job: Calla
     assert store.cell(results, job.run).read_text() == fresh
 
 
+def test_a_corrupt_result_is_not_published(make_job: Callable[..., Job], tmp_path: Path) -> None:
+    results, job = tmp_path / "results", make_job()
+    text = finish(job)
+    store.publish(job, results)
+    job.result.write_text(text[:100])
+    store.publish(job, results)
+    assert store.cell(results, job.run).read_text() == text
+
+
 def test_published_records_come_in_one_order(make_job: Callable[..., Job], tmp_path: Path) -> None:
     for variant, seed in (("no_gate", 0), ("full", 10), ("full", 2)):
         job = make_job(variant, seed)

@@ -114,7 +114,7 @@ def _shared_records(ours: Cell, other: Cell) -> tuple[list[Record], list[Record]
 
 
 def _tweets(record: Record) -> dict[str, str]:
-    """The digests of the annotated splits. What a system sees of the images is its own: text only reads no file of it."""
+    """The digests of the annotated splits. What a system sees of the images is its own: text only sees nothing."""
     return {name: sha for name, sha in record["provenance"]["data"].items() if PurePosixPath(name).stem in SPLITS}
 
 

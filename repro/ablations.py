@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from repro.cells import DATASET_TITLES, Block, Comparison, compare
+from clamp.config import TASKS
+from repro.cells import DATASET_TITLES, Block, Cell, Comparison, compare
 from repro.experiments import VARIANTS
-from repro.footer import SELECTION, Marks, provenance_footer
+from repro.footer import SELECTION, TESTS, Marks, provenance_footer
 from repro.render import BLOCK, NOT_RUN, Table, interval, mean_and_sd, p_value, percent, signed
-from repro.stats import minimum_detectable_difference
+from repro.stats import SIGNIFICANCE, minimum_detectable_difference
 
 
 def ablations(profile: str, dataset: str, block: Block, marks: Marks, resamples: int) -> Table:
@@ -23,15 +25,14 @@ def ablations(profile: str, dataset: str, block: Block, marks: Marks, resamples:
     return Table(
         name=f"ablations_{dataset}" if profile == dataset else f"ablations_{dataset}_{profile}",
         title=title,
-        findings=(_ablation_finding(block, compared),),
+        findings=(_ablation_finding(block, compared), *_bounds_findings(full)),
         frame=pd.DataFrame([{BLOCK: f"Profile {profile}", **row} for row in rows]),
         footer=(
-            "Mean ± standard deviation over n seeds. Differences are variant minus CLAMP, over the seeds both have. "
-            "Tests need three such seeds: a paired bootstrap over tweets (10,000 resamples, F1 averaged over seeds in "
-            "each, conditional on these seeds) and a paired t test over seeds, both Holm-adjusted within this table; "
-            "approximate randomisation is an unadjusted check. A difference is called shown when both adjusted p "
-            "values are below 0.05.",
-            "Detectable: the smallest true difference that the test over tweets would find four times in five.",
+            "Mean ± standard deviation over n seeds. Differences are variant minus CLAMP, over the seeds both have.",
+            f"{TESTS} Approximate randomisation is an unadjusted check. A difference is called shown when both "
+            f"adjusted p values are below {SIGNIFICANCE}.",
+            "Detectable: the smallest true difference that the test over tweets, unadjusted, would find four times in "
+            "five.",
             SELECTION,
             *provenance_footer([block] if block else [], marks),
         ),
@@ -89,3 +90,20 @@ def _ablation_finding(block: Block, compared: dict[str, Comparison]) -> str:
     parts = [f"{phrases[s]}: {'; '.join(names) if names else 'none'}" for s, names in by_standing.items()]
     missing = len(VARIANTS) - len(block)
     return f"Variants {'. Variants '.join(parts)}. {NOT_RUN.capitalize()}: {missing} of {len(VARIANTS)} variants."
+
+
+def _bounds_findings(full: Cell | None) -> tuple[str, ...]:
+    """How long AMA's s lay on their lower bounds, where that was logged: if most did for most steps, little adapted."""
+    logs = [record["result"]["weighting"] for record in full.records] if full else []
+    if not logs or not all(logs):
+        return ()
+    logged = [log["share_on_bound"] for log in logs]
+    tasks = [task for task in TASKS if all(task in shares for shares in logged)]
+    share_of = {task: float(np.mean([shares[task] for shares in logged])) for task in tasks}
+    mostly = sum(share > 0.5 for share in share_of.values())
+    verdict = "; so AMA was nearly a fixed weighting here" if 2 * mostly > len(tasks) else ""
+    listed = ", ".join(f"{task} {percent(share)} %" for task, share in share_of.items())
+    return (
+        f"In CLAMP, {mostly} of {len(tasks)} loss weights were held by their bound for more than half of the steps "
+        f"(mean share over {len(logs)} seed{'s' if len(logs) > 1 else ''}: {listed}){verdict}.",
+    )

@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from repro.cells import Block, Cell, Record
+from repro.stats import LEAST_SEEDS, RESAMPLES
 
 _SOFTWARE = ("torch", "triton", "transformers", "tokenizers", "numpy")
 SELECTION = (
     "Selection, ours: the epoch with the best joint F1 on the data set's own dev split, the earlier one on ties; "
     "test is scored once, at that epoch."
+)
+
+TESTS = (
+    f"Tests need {LEAST_SEEDS} seeds that both systems have: a paired bootstrap over tweets ({RESAMPLES:,} resamples, "
+    "F1 averaged over seeds in each, conditional on these seeds) and a paired t test over seeds, both Holm-adjusted "
+    "within this table."
 )
 
 

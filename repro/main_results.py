@@ -8,9 +8,9 @@ import pandas as pd
 
 from repro.cells import DATASET_TITLES, Block, Cell, Comparison, compare
 from repro.experiments import GROUPS, PROFILES, VARIANTS
-from repro.footer import SELECTION, Marks, provenance_footer
+from repro.footer import SELECTION, TESTS, Marks, provenance_footer
 from repro.render import BLOCK, NOT_RUN, Table, interval, mean_and_sd, p_value, percent, signed
-from repro.stats import against_paper
+from repro.stats import SIGNIFICANCE, against_paper
 
 OURS = "measured here"
 _SOURCES = (
@@ -46,7 +46,7 @@ def main_results(
     rows = [_our_row(f"Profile {p}", v, block, marks) for p, block in shown.items() for v in GROUPS["main"]]
     rows += [row for block in shown.values() for row in _bounds(block)]
     rows += _published_rows(reported[reported.dataset == dataset])
-    findings = [_standings(f"Profile {p}", block, resamples) for p, block in shown.items()]
+    findings = _standings(shown, resamples)
     if "paper" in shown:
         findings.append(_paper_verdict(dataset, shown["paper"], reported))
     return Table(
@@ -57,6 +57,7 @@ def main_results(
         footer=(
             "Ours: mean ± standard deviation over n seeds. Profiles differ in encoders and images: never compare F1 "
             "across blocks without saying so.",
+            f'{TESTS} "Ahead" and "behind" need both p values below {SIGNIFICANCE}; the interval is the bootstrap\'s.',
             SELECTION,
             _MASC,
             *_extracted(shown),
@@ -127,17 +128,21 @@ def _by_task(texts: Sequence[tuple[str, str]], always: bool = False) -> str:
     return ". ".join(f"{', '.join(tasks)}: {text}" for text, tasks in tasks_of.items())
 
 
-def _standings(title: str, block: Block, resamples: int) -> str:
-    """One sentence on CLAMP against each baseline, its words decided by the tests."""
-    if not block:
-        return f"{title}: {NOT_RUN}."
-    full = block.get("full")
-    baselines = [block[name] for name in GROUPS["baselines"] if name in block]
-    if full is None or not baselines:
-        return f"{title}: CLAMP and a baseline are not both run, so there is nothing to compare."
-    compared = compare([(full, baseline) for baseline in baselines], resamples)
-    parts = [_standing(_IN_WORDS[baseline.variant], c) for baseline, c in zip(baselines, compared, strict=True)]
-    return f"{title}: {'; '.join(parts)}."
+def _standings(shown: dict[str, Block], resamples: int) -> list[str]:
+    """One sentence a profile on CLAMP against each baseline; the p values are adjusted over the whole table."""
+    pairs = {
+        (profile, name): (block["full"], block[name])
+        for profile, block in shown.items()
+        for name in GROUPS["baselines"]
+        if "full" in block and name in block
+    }
+    compared = dict(zip(pairs, compare(list(pairs.values()), resamples), strict=True))
+    sentences = []
+    for profile, block in shown.items():
+        parts = [_standing(_IN_WORDS[name], c) for (owner, name), c in compared.items() if owner == profile]
+        missing = "CLAMP and a baseline are not both run, so there is nothing to compare" if block else NOT_RUN
+        sentences.append(f"Profile {profile}: {'; '.join(parts) or missing}.")
+    return sentences
 
 
 def _standing(other: str, comparison: Comparison) -> str:
@@ -156,7 +161,7 @@ def _standing(other: str, comparison: Comparison) -> str:
     words = {
         "ahead": f"CLAMP is ahead of {other}",
         "behind": f"CLAMP is not ahead of {other} but behind it",
-        "no difference shown": f"CLAMP is not ahead of {other}",
+        "no difference shown": f"CLAMP is not shown to be ahead of {other}",
     }
     return f"{words[comparison.standing]} ({evidence})"
 

@@ -14,8 +14,8 @@ def pointing(block: Block, marks: Marks) -> Table:
     rows, findings = [], []
     for cell in block.values():
         reports = [record["result"]["metrics"] for record in cell.records]
-        if any(report["test"]["pointing"] is None for report in reports):
-            continue
+        if not all(report[split]["pointing"] for report in reports for split in ("dev", "test")):
+            continue  # no image path, or no aspect that only the image tells
         best = [report["test"]["pointing"]["stages"][report["dev"]["pointing"]["best_stage"]] for report in reports]
         if cell.variant == "full":
             findings.append(

@@ -136,7 +136,7 @@ def test_clamp_is_called_not_ahead_when_behind(tmp_path: Path):
 
 def test_clamp_is_called_not_ahead_when_no_difference_is_shown(tmp_path: Path):
     said = sentence(tmp_path, 0.8, 0.8, seeds=3)
-    assert "CLAMP is not ahead of text only (" in said
+    assert "CLAMP is not shown to be ahead of text only (" in said
     assert "behind" not in said
 
 
@@ -145,6 +145,23 @@ def test_too_few_seeds_leave_it_undecided(tmp_path: Path, seeds: int):
     said = sentence(tmp_path, 0.95, 0.6, seeds)
     assert "whether CLAMP is ahead of text only is undecided" in said
     assert "interval" not in said
+
+
+def test_p_values_are_adjusted_over_all_profiles_of_a_table(tmp_path: Path):
+    def over_tweets(profiles: tuple[str, ...], out: Path) -> str:
+        f1 = {"full": 0.60, "text_only": 0.56}
+        records = [
+            record(variant, seed, profile=profile, dataset="twitter2015", f1=f1[variant], tweets=600)
+            for profile in profiles
+            for variant in f1
+            for seed in range(3)
+        ]
+        write_tables(records, out, SOURCE, RESAMPLES)
+        (offline,) = re.findall(r"^Profile offline: .*$", (out / "main_twitter2015.md").read_text(), re.MULTILINE)
+        return re.findall(r"over seeds (0\.\d+)\)", offline)[0]
+
+    alone, together = over_tweets(("offline",), tmp_path / "a"), over_tweets(("offline", "paper"), tmp_path / "b")
+    assert float(together) == pytest.approx(2 * float(alone), abs=2e-3)  # the same numbers twice: Holm doubles p
 
 
 def test_paper_profile_is_judged_against_the_paper(tmp_path: Path):
@@ -222,6 +239,26 @@ def test_comparisons_made_together_are_adjusted_together():
     assert max(c.p_seeds for c in together if c.p_seeds) >= max(c.p_seeds for c in alone if c.p_seeds)
     assert sum(c.p_tweets for c in together if c.p_tweets) > sum(c.p_tweets for c in alone if c.p_tweets)
     assert [c.p_randomisation for c in together] == [c.p_randomisation for c in alone]
+
+
+@pytest.mark.parametrize(("shares", "fixed"), [((0.0, 0.9, 0.8, 0.7), True), ((0.0, 0.1, 0.9, 0.7), False)])
+def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], fixed: bool, tmp_path: Path):
+    records = [record("full", seed) for seed in range(2)]
+    for r, more in zip(records, (0.02, -0.02), strict=True):
+        logged = r["result"]["weighting"]["share_on_bound"]
+        logged.update({task: share + more for task, share in zip(logged, shares, strict=True)})
+    write_tables(records, tmp_path, SOURCE, RESAMPLES)
+    (said,) = re.findall(r"^In CLAMP, .*$", (tmp_path / "ablations_synthetic.md").read_text(), re.MULTILINE)
+    assert f"{3 if fixed else 2} of 4 loss weights" in said
+    assert f"over 2 seeds: tagging {100 * shares[0]:.1f} %, aspect {100 * shares[1]:.1f} %" in said
+    assert ("nearly a fixed weighting" in said) == fixed
+
+
+def test_pointing_leaves_out_what_has_nothing_to_point_at(tmp_path: Path):
+    records = [record("full"), record("no_gate")]
+    records[1]["result"]["metrics"]["dev"]["pointing"] = None
+    records[1]["result"]["metrics"]["test"]["pointing"] = []
+    assert set(frames(records, tmp_path)["pointing_synthetic"].variant) == {"CLAMP"}
 
 
 def test_pointing_takes_the_stage_that_is_best_on_dev(tmp_path: Path):

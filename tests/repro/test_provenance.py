@@ -90,7 +90,7 @@ def test_source_hash_covers_clamp_and_kernels_without_benchmarks(sources: Path) 
 @pytest.mark.parametrize(
     ("typed", "kept"),
     [
-        (["--data", "/home/ada/tweets"], ["--data", "DIR"]),
+        (["--data", "/srv/ada/tweets"], ["--data", "DIR"]),
         (["--data=../tweets"], ["--data=DIR"]),
         (["--out", "{cwd}/tables/x"], ["--out", "tables/x"]),
         (["--out=/srv/ada/tables"], ["--out=tables"]),

@@ -205,6 +205,9 @@ def plan(
         base = chosen_profile.base(dataset)
         if config_file is not None:
             base = override(base, read_overrides(config_file, base), config_file)
+            visual, kind = base.data.visual, base.model.vision.kind
+            if visual != "none" and (visual == "proxy") != (kind == "proxy"):  # every tweet would be without an image
+                raise ConfigError(f"{config_file}: data.visual: {visual!r} is nothing that vision.kind {kind!r} reads")
         for variant in VARIANTS:
             if variant not in (picked or defaults):
                 continue

@@ -116,6 +116,8 @@ def test_config_file_replaces_an_architecture_whole(tmp_path: Path) -> None:
         ('{"train.epochs": "many"}', "train.epochs"),
         ('{"train.seed": 3}', "--seeds"),
         ('{"data": {"name": "twitter2015"}}', "--dataset"),
+        ('{"model.vision.kind": "proxy"}', "data.visual: 'image'"),
+        ('{"data.visual": "proxy"}', "data.visual: 'proxy'"),
         ("[1]", "object"),
         ('{"train":', "not JSON"),
     ],

@@ -61,4 +61,4 @@ class Aggregation(nn.Module):
 
     def on_bound(self) -> dict[Task, bool]:
         """Which tasks' s lie on their lower bound now."""
-        return {task: s <= self.lowest[task] for task, s in self.values().items()}
+        return {task: bool(self.s[task] <= self.lowest[task]) for task in self.tasks}

@@ -1,4 +1,4 @@
-"""Every choice of the model and its training, as frozen dataclasses that refuse unknown keys and wrong types.
+"""Every choice of the model and its training, as frozen dataclasses that refuse unknown keys and unusable values.
 
 Where the paper is silent, the value is ours; docs/choices.md says what and why.
 """

@@ -36,12 +36,12 @@ def locate_weights(weights: str) -> str:
 
 
 @contextmanager
-def _one_line_errors(weights: str) -> Iterator[None]:
-    """What transformers says in a paragraph (no such model, no connection) as a ConfigError."""
+def one_line_errors(weights: str) -> Iterator[None]:
+    """What transformers says in a paragraph (no such model, no connection, a broken file) as a ConfigError."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{weights}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ConfigError(f"{weights}: {(str(error) or type(error).__name__).splitlines()[0]}") from None
 
 
 @lru_cache(maxsize=8)
@@ -51,7 +51,7 @@ def _sha256(file: Path) -> str:
 
 
 def weights_revision(config: EncoderConfig) -> str | None:
-    """What pins the pretrained weights: the sha256 of a local model.safetensors, or the hub id with its revision."""
+    """What pins the weights: 16 hex digits of each .safetensors file's sha256, or the hub id and its revision."""
     if config.weights is None:
         return None
     location = locate_weights(config.weights)
@@ -70,7 +70,7 @@ def build_architecture(config: EncoderConfig, *, pretrained: bool) -> tuple[PreT
     """
     if pretrained and config.weights is not None:
         weights_revision(config)  # fails early on a folder without safetensors
-        with _one_line_errors(config.weights):
+        with one_line_errors(config.weights):
             model = AutoModel.from_pretrained(
                 locate_weights(config.weights), revision=config.revision or "main", use_safetensors=True,
                 trust_remote_code=False, dtype=torch.float32,
@@ -102,7 +102,7 @@ def load_tokenizer(config: EncoderConfig, vocabulary: tuple[str, ...]) -> PreTra
     if config.weights is None:
         return word_level_tokenizer(vocabulary)
     # RoBERTa's needs the prefix space to be told words from continuations in input that is split already
-    with _one_line_errors(config.weights):
+    with one_line_errors(config.weights):
         return AutoTokenizer.from_pretrained(
             locate_weights(config.weights), revision=config.revision or "main", add_prefix_space=True, use_fast=True,
             trust_remote_code=False,

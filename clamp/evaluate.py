@@ -48,7 +48,7 @@ class Predictions:
 
 def in_batches(data: EncodedTweets, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
     """Batches of similar length, shortest first, with the positions of their tweets."""
-    order = sorted(range(len(data)), key=lambda index: data.lengths[index])
+    order = sorted(range(len(data)), key=data.lengths.__getitem__)
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         yield indices, data.batch(indices)
@@ -77,7 +77,7 @@ def predict(model: Tagger, data: EncodedTweets, *, pointing: bool = False, batch
 
 
 def _gold_span_polarities(tweet: Tweet, log_probs_TC: Tensor) -> list[np.ndarray]:
-    """p(polarity) of every gold aspect; uniform where truncation cut its words."""
+    """p(polarity) of every gold aspect; uniform, which scoring reads as POS, where truncation cut its words."""
     return [
         polarity_probabilities(log_probs_TC, aspect.start, aspect.end).numpy()
         if aspect.end <= len(log_probs_TC)

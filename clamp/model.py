@@ -21,7 +21,7 @@ from clamp.config import ConfigError, ModelConfig, Task, model_config_from_dict
 from clamp.contrastive import MultiTaskContrast
 from clamp.data.collate import Batch
 from clamp.data.synthetic import VOCABULARY
-from clamp.encoders import TextEncoder, VisionEncoder, load_tokenizer
+from clamp.encoders import TextEncoder, VisionEncoder, load_tokenizer, one_line_errors
 from clamp.fusion import ProgressiveFusion, StageOutput
 from clamp.pyramid import Grid, RegionPyramid
 from clamp.tagging import ASPECT_OF_TAG, ASPECT_TAGS, IGNORED, TAGS, Span, TagDecoder
@@ -154,7 +154,8 @@ def _read_saved(folder: Path) -> tuple[ModelConfig, PreTrainedTokenizerFast, dic
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: {error}") from None
     config = model_config_from_dict(values, folder / "config.json")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with one_line_errors(str(folder)):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return config, tokenizer, weights
 
 

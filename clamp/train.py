@@ -198,7 +198,7 @@ class Trainer:
         aggregation = self.model.aggregation
         for task, on_bound in aggregation.on_bound().items():
             course.steps_on_bound[task] = course.steps_on_bound.get(task, 0) + on_bound
-        if course.steps_done % -(-self.steps // LOG_POINTS) == 0:
+        if course.steps_done % -(-self.steps // LOG_POINTS) == 0 or course.steps_done == self.steps:
             course.logged_steps.append(course.steps_done)
             for task, s in aggregation.values().items():
                 course.logged_s.setdefault(task, []).append(s)
@@ -245,11 +245,13 @@ class Trainer:
 
 def _name_best_stage(metrics: dict[str, Any]) -> None:
     """The stage that points best on dev is the one whose test figure counts; every stage stays in the record."""
-    stages = metrics["dev"]["pointing"]
-    if stages is not None:
-        best = int(np.argmax([stage["pointing"] for stage in stages]))
-        for split in metrics.values():
-            split["pointing"] = {"best_stage": best, "stages": split["pointing"]}
+    if any(split["pointing"] is None for split in metrics.values()):
+        for split in metrics.values():  # without a stage to choose, or without one to report, there is no figure
+            split["pointing"] = None
+        return
+    best = int(np.argmax([stage["pointing"] for stage in metrics["dev"]["pointing"]]))
+    for split in metrics.values():
+        split["pointing"] = {"best_stage": best, "stages": split["pointing"]}
 
 
 def _image_counts(tweets: list[Tweet]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Fused operators of CLAMP: cross-attention with attention mass, gated residual LayerNorm, and two contrastive losses.
+"""Operators of CLAMP: cross-attention with attention mass, gated residual LayerNorm, and two contrastive losses.
 
 Importing this package imports nothing else: each public function loads its module at its first use. The Hugging Face
 hub has a distribution whose package is called `kernels` too, and transformers looks for it; the names that only that

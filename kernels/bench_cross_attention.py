@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def _inputs(shape: tuple[int, int, int, int, int]) -> tuple[torch.Tensor, torch.
     return q, k, v, key_mask
 
 
-def _step(forward: Callable[[], torch.Tensor]) -> Callable[[], None]:
+def _step(forward: Callable[[], Any]) -> Callable[[], None]:
     def run() -> None:
         forward().sum().backward()
 

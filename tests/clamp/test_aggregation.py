@@ -138,3 +138,10 @@ def test_an_absent_task_stays_where_it_is_whatever_momentum_it_has() -> None:
     after = aggregation.values()
     assert after["tagging"] != before["tagging"]
     assert all(after[task] == before[task] for task in TASKS if task != "tagging")
+
+
+def test_a_bound_that_float32_cannot_hold_is_still_seen() -> None:
+    aggregation = made("uncertainty", lowest=dict.fromkeys(TASKS, 0.1))
+    fill(aggregation, -9.0)
+    aggregation.project()
+    assert aggregation.on_bound() == dict.fromkeys(TASKS, True)

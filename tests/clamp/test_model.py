@@ -278,7 +278,15 @@ def test_a_saved_config_with_an_unknown_key_is_refused(saved: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("file", "content"), [("config.json", b"{"), ("model.safetensors", b"\x80\x04K\x01.")])
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", b"{"),
+        ("model.safetensors", b"\x80\x04K\x01."),
+        ("tokenizer.json", b"{"),
+        ("tokenizer.json", b"{}"),
+    ],
+)
 def test_a_broken_file_is_refused(saved: Path, file: str, content: bytes) -> None:
     (saved / file).write_bytes(content)
     with pytest.raises(ConfigError, match="model: ") as error:

@@ -28,7 +28,7 @@ from clamp.checkpoint import read_checkpoint, write_checkpoint
 from clamp.config import Config
 from clamp.data import Splits
 from clamp.model import Clamp
-from clamp.train import Trainer, TrainingDiverged, learning_rate_factor, make_optimizer, train
+from clamp.train import Trainer, TrainingDiverged, _name_best_stage, learning_rate_factor, make_optimizer, train
 
 
 def measured_apart(result: dict[str, Any]) -> dict[str, Any]:
@@ -382,3 +382,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     write_checkpoint(file, trainer.model, trainer.optimizer, {"epochs_done": 2})
     assert read_checkpoint(file, trainer.model, trainer.optimizer) == {"epochs_done": 2}
+
+
+def test_pointing_is_reported_for_both_splits_or_for_none() -> None:
+    stages = [{"level": "pooled", "pointing": 0.2}, {"level": "patch", "pointing": 0.6}]
+    metrics = {"dev": {"pointing": stages}, "test": {"pointing": stages[::-1]}}
+    _name_best_stage(metrics)
+    assert metrics["test"]["pointing"] == {"best_stage": 1, "stages": stages[::-1]}  # chosen on dev alone
+    for absent in ("dev", "test"):
+        metrics = {"dev": {"pointing": stages}, "test": {"pointing": stages}} | {absent: {"pointing": None}}
+        _name_best_stage(metrics)
+        assert metrics == {"dev": {"pointing": None}, "test": {"pointing": None}}

@@ -192,9 +192,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str) -> i
         print(f"{stale} runs were made by other sources and are shown so; --refresh replaces them", file=sys.stderr)
     failures = []
     if waiting:
-        session = provenance.Session.start(["python", "-m", "repro", *arguments])
+        invocation = provenance.Invocation.start(["python", "-m", "repro", *arguments])
         processes = options.processes or _default_processes(waiting)
-        failures = launch(waiting, min(processes, len(waiting)), Setting(session, options.data, train))
+        failures = launch(waiting, min(processes, len(waiting)), Setting(invocation, options.data, train))
     for job in jobs:
         store.publish(job, options.out / "results")
     _report(options.out)

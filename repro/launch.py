@@ -38,7 +38,7 @@ TRAIN = "clamp.train:train"
 class Setting:
     """What every run of one launch shares. `train` is the training function as "module:function"."""
 
-    session: provenance.Session
+    invocation: provenance.Invocation
     data_root: Path | None
     train: str = TRAIN
 
@@ -226,7 +226,7 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
         "key": job.key,
         "config": run.config_dict(),
         "result": result,
-        "provenance": provenance.collect(setting.session, inputs, config.train.threads, started),
+        "provenance": provenance.collect(setting.invocation, inputs, config.train.threads, started),
     }
     store.write_atomically(job.result, store.record_text(record))
     (job.folder / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no more use

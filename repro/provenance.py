@@ -99,7 +99,7 @@ def _syntax_parts(node: object) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Session:
+class Invocation:
     """What the runs of one command share: the command, without its paths, and the commit that it started from."""
 
     argv: tuple[str, ...]
@@ -107,12 +107,12 @@ class Session:
     git_dirty: bool | None
 
     @staticmethod
-    def start(argv: Sequence[str]) -> Session:
+    def start(argv: Sequence[str]) -> Invocation:
         root = _package_folder("repro").parent
         if _git(root, "rev-parse", "--show-toplevel") != str(root):
-            return Session(portable(argv), None, None)  # installed somewhere else: no commit to name
+            return Invocation(portable(argv), None, None)  # installed somewhere else: no commit to name
         changes = _git(root, "status", "--porcelain", "--", "clamp", "kernels", "repro")
-        return Session(portable(argv), _git(root, "rev-parse", "HEAD"), changes != "")
+        return Invocation(portable(argv), _git(root, "rev-parse", "HEAD"), changes != "")
 
 
 def _git(root: Path, *command: str) -> str | None:
@@ -142,14 +142,14 @@ def _portable_path(value: str) -> str:
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else absolute.name
 
 
-def collect(session: Session, inputs: Inputs, threads: int, started: datetime) -> dict[str, Any]:
+def collect(invocation: Invocation, inputs: Inputs, threads: int, started: datetime) -> dict[str, Any]:
     """The record's provenance, read in the process that trained, after it trained. Holds no path, host or user."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "git_sha": session.git_sha,
-        "git_dirty": session.git_dirty,
+        "git_sha": invocation.git_sha,
+        "git_dirty": invocation.git_dirty,
         "source_hash": inputs.source_hash,
         "packages": _package_versions(),
         "python": platform.python_version(),
@@ -166,7 +166,7 @@ def collect(session: Session, inputs: Inputs, threads: int, started: datetime) -
         },
         "data": inputs.data,
         "weights_revision": inputs.weights_revision,
-        "argv": list(session.argv),
+        "argv": list(invocation.argv),
         "started": started.astimezone(UTC).isoformat(timespec="seconds"),
         "hardware": hardware_label(cores(), cpu_name(), gpu),
     }

@@ -15,7 +15,7 @@ import pytest
 from repro import store
 from repro.launch import Setting, launch
 from repro.progress import Progress
-from repro.provenance import Session
+from repro.provenance import Invocation
 from repro.store import Job, StoreError
 
 MakeJob = Callable[..., Job]
@@ -23,7 +23,7 @@ Drive = Callable[..., "subprocess.Popen[str]"]
 
 
 def setting(function: str = "train") -> Setting:
-    return Setting(Session(("python",), None, None), None, f"fake_training:{function}")
+    return Setting(Invocation(("python",), None, None), None, f"fake_training:{function}")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:

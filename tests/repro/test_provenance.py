@@ -14,7 +14,7 @@ import pytest
 
 from repro import provenance
 from repro.experiments import Inputs, Run
-from repro.provenance import Session, portable, syntax
+from repro.provenance import Invocation, portable, syntax
 
 SOURCE = '''
 def f(x: int = 1) -> int:
@@ -103,27 +103,27 @@ def test_arguments_lose_their_paths(typed: list[str], kept: list[str], tmp_path:
     assert portable([argument.replace("{cwd}", str(tmp_path)) for argument in typed]) == tuple(kept)
 
 
-def test_session_names_the_commit_and_whether_sources_differ_from_it(sources: Path) -> None:
+def test_an_invocation_names_the_commit_and_whether_sources_differ_from_it(sources: Path) -> None:
     def git(*command: str) -> str:
         identity = ["-c", "user.name=n", "-c", "user.email=e"]
         return subprocess.run(
             ["git", "-C", str(sources), *identity, *command], check=True, capture_output=True, text=True
         ).stdout.strip()
 
-    assert Session.start([]) == Session((), None, None)
+    assert Invocation.start([]) == Invocation((), None, None)
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "all")
     (sources / "paper_tables").mkdir()
     (sources / "paper_tables/t.md").write_text("results change with every run\n")
-    assert Session.start([]) == Session((), git("rev-parse", "HEAD"), False)
+    assert Invocation.start([]) == Invocation((), git("rev-parse", "HEAD"), False)
     (sources / "clamp/a.py").write_text("x = 3\n")
-    assert Session.start([]).git_dirty is True
+    assert Invocation.start([]).git_dirty is True
 
 
 def test_collected_facts_are_complete_and_tell_nothing_of_the_owner(tmp_path: Path) -> None:
     inputs = Inputs({"train.json": "00"}, "w", "s")
-    facts = provenance.collect(Session(("python",), None, None), inputs, 3, datetime(2025, 1, 2, tzinfo=UTC))
+    facts = provenance.collect(Invocation(("python",), None, None), inputs, 3, datetime(2025, 1, 2, tzinfo=UTC))
     text = json.dumps(facts)
     wanted = (
         "git_sha git_dirty source_hash packages python cpu cores gpu driver threads determinism data weights_revision "

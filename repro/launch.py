@@ -212,6 +212,9 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
     run, config = job.run, job.run.config
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(config.train.threads)
+    if provenance.source_hash() != job.inputs.source_hash:
+        # the record would name sources that did not make it
+        raise RuntimeError("clamp/ or kernels/ changed since this command began; give it again")
     train = _resolve(setting.train)
     started = datetime.now(UTC)
     splits = load_splits(config.data, setting.data_root)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from clamp.config import override
+from repro import provenance
 from repro.experiments import Inputs, Run, plan
 from repro.store import Job
 
@@ -45,10 +46,10 @@ def make_run(tiny_config: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def make_job(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Job]:
-    """The same as a job whose folder lies under tmp_path/runs; `source_hash` says which sources made it."""
+    """The same as a job whose folder lies under tmp_path/runs; `source_hash` names its sources, if not today's."""
 
-    def make(variant: str = "full", seed: int = 0, source_hash: str = "today", **changes: object) -> Job:
-        inputs = Inputs({"synthetic/train": "0" * 64}, None, source_hash)
+    def make(variant: str = "full", seed: int = 0, source_hash: str = "", **changes: object) -> Job:
+        inputs = Inputs({"synthetic/train": "0" * 64}, None, source_hash or provenance.source_hash())
         return Job(make_run(variant, seed, **changes), inputs, tmp_path / "runs")
 
     return make

@@ -76,6 +76,13 @@ def test_runs_that_fail_or_are_killed_leave_a_reason_and_the_others_go_on(
     assert not raises.error.exists()
 
 
+def test_a_run_planned_for_other_sources_is_not_trained(make_job: MakeJob) -> None:
+    job = make_job(source_hash="yesterday")
+    failures = launch([job], 1, setting())
+    assert "clamp/ or kernels/ changed since this command began" in failures[0].reason
+    assert not job.result.exists()
+
+
 @pytest.mark.parametrize("function", ["train_onto_a_full_disk", "train_onto_a_full_disk_in_rust"])
 def test_a_full_disk_stops_everything_at_once(make_job: MakeJob, function: str) -> None:
     jobs = [make_job(seed=seed) for seed in range(3)]

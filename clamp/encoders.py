@@ -127,7 +127,7 @@ class ConvStem(nn.Module):
     """4 x 4 patches, then 3 x 3 convolutions of stride 2, with group norm: (B, 3, side, side) -> (B, C, h, h).
 
     h = side / (4 * 2^(n-1)), patches that do not fit left out, other sizes rounded up. It learns from scratch within
-    minutes on a CPU, which a linear patch embedding does not.
+    minutes on a CPU.
     """
 
     def __init__(self, channels: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from clamp.data.schema import POLARITIES, Polarity
 
-# Name -> fill. All are bright enough for a black mouth: one ink is learnt in half the time that two take.
+# Name -> fill. All are bright enough for a black mouth, so that one detector can read every mouth.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (255, 70, 60),
     "orange": (255, 150, 0),

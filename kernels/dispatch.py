@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,24 +11,55 @@ import torch
 
 IMPLEMENTATIONS = ("auto", "triton", "torch", "reference")
 
+_TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
+# Triton reads it when it is imported, which is not before a kernel runs.
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-def run(impl: str, implementations: Mapping[str, Callable[..., Any]], tensor: torch.Tensor, *args: Any) -> Any:
+
+def run(
+    impl: str,
+    implementations: Mapping[str, Callable[..., Any]],
+    tensor: torch.Tensor,
+    *args: Any,
+    unsupported: str | None = None,
+) -> Any:
     """Call the implementation that `impl` names with `tensor` (the operator's first input) and `args`.
 
-    `implementations` maps "torch", "reference" and, where an operator has one, "triton" to functions of one signature.
-    "auto" is the Triton kernel on a CUDA tensor and PyTorch elsewhere. Autocast is off inside, so that the inputs'
-    types alone decide the precision: it would round the logits of a float32 loss to 16 bits.
+    `implementations` maps "triton", "torch" and "reference" to functions of one signature. "auto" is the Triton kernel
+    on a CUDA tensor that it can take, and PyTorch elsewhere. `unsupported` is what, in these inputs, the operator's
+    kernel cannot take. Autocast is off inside, so that the inputs' types alone decide the precision: it would round the
+    logits of a float32 loss to 16 bits.
 
-    Raises ValueError for an unknown name and RuntimeError for "triton" where the operator has no Triton kernel.
+    Raises ValueError for an unknown name and RuntimeError for "triton" where it cannot run, with the reason.
     """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl is {impl!r}; the choices are {', '.join(map(repr, IMPLEMENTATIONS))}")
     if impl == "auto":
-        impl = "triton" if tensor.is_cuda and "triton" in implementations else "torch"
-    if impl not in implementations:
-        raise RuntimeError("this operator has no Triton kernel: use impl='auto' or impl='torch'")
+        runs = tensor.is_cuda and unsupported is None and obstacle(tensor) is None
+        impl = "triton" if runs else "torch"
+    elif impl == "triton":
+        reason = unsupported or obstacle(tensor)
+        if reason is not None:
+            raise RuntimeError(f"impl='triton' cannot run here: {reason}; impl='auto' picks what can")
     with torch.autocast(tensor.device.type, enabled=False):
         return implementations[impl](tensor, *args)
+
+
+def obstacle(tensor: torch.Tensor) -> str | None:
+    """Why no Triton kernel can take this tensor on this machine, or None where one can."""
+    if not _TRITON_INSTALLED:
+        return "triton is not installed"
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"the kernels compute in float32 at most, and the input is {tensor.dtype}"
+    if tensor.is_cuda:
+        major, minor = torch.cuda.get_device_capability(tensor.device)
+        return None if major >= 8 else f"the kernels need compute capability 8.0, and the GPU has {major}.{minor}"
+    if not _INTERPRETED:
+        return (
+            f"the tensors are on {tensor.device.type}, not on a GPU (set TRITON_INTERPRET=1 to interpret the kernels)"
+        )
+    # It would multiply the bit patterns as integers, silently.
+    return "Triton's interpreter has no bfloat16" if tensor.dtype == torch.bfloat16 else None
 
 
 def compute_dtype(tensor: torch.Tensor) -> torch.dtype:

@@ -44,15 +44,22 @@ class StageOutput:
     attention_BTR: Tensor | None = None
 
 
+def split_heads(x_BND: Tensor, heads: int) -> Tensor:
+    """(B, N, D) -> (B, H, N, D / H), a view."""
+    return x_BND.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
 class CrossAttentionStage(nn.Module):
-    """Cross-attention of words over regions with a gated residual and a feed-forward layer."""
+    """Cross-attention of words over regions with a gated residual and a feed-forward layer.
+
+    The keys and values come from outside: stages that read the same regions project them together.
+    """
 
     def __init__(self, config: ModelConfig, *, gate: bool, focus: bool) -> None:
         super().__init__()
         width = config.width
         self.heads, self.dropout, self.operators = config.heads, config.dropout, config.operators
         self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width, bias=False)  # without bias C = 0 leaves exactly nothing
         self.gate = nn.Linear(2 * width, width) if gate else None
         self.beta = nn.Parameter(torch.ones(())) if focus else None
@@ -61,32 +68,34 @@ class CrossAttentionStage(nn.Module):
         self.ffn_out = nn.Linear(config.ffn_multiple * width, width)
         self.norm_ffn = nn.LayerNorm(width)
 
-    def _split(self, x_BND: Tensor) -> Tensor:
-        return x_BND.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def _add_and_norm(self, x_BTD: Tensor, residual_BTD: Tensor, gate_BTD: Tensor | None, norm: nn.LayerNorm) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        seed = torch.randint(0, 2**62, (), device=x_BTD.device) if dropout else 0
+    def _add_and_norm(
+        self, x_BTD: Tensor, residual_BTD: Tensor, gate_BTD: Tensor | None, norm: nn.LayerNorm, seed: Tensor | None
+    ) -> Tensor:
         residual_BTD = residual_BTD.to(x_BTD.dtype)  # under autocast on CUDA the text comes from its norm in float32
         return kernels.gated_residual_norm(
             x_BTD, residual_BTD, gate_BTD, norm.weight, norm.bias, eps=norm.eps,
-            dropout_p=dropout, seed=seed, impl=self.operators,
+            dropout_p=0.0 if seed is None else self.dropout, seed=0 if seed is None else seed, impl=self.operators,
         )  # fmt: skip
 
     def forward(
         self,
         x_BTD: Tensor,
         word_mask_BT: Tensor,
-        regions_BRD: Tensor,
+        k_BHRd: Tensor,
+        v_BHRd: Tensor,
         region_mask_BR: Tensor,
         rho_BR: Tensor | None,
         *,
         need_mass: bool,
         need_attention: bool = False,
+        seeds: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """X^k (B,T,D), context W_o C^k (B,T,D), mass (B,R) float32 or None, attention (B,T,R) or None."""
-        q_BHTd = self._split(self.query(x_BTD))
-        k_BHRd, v_BHRd = (self._split(part) for part in self.key_value(regions_BRD).chunk(2, dim=-1))
+        """X^k (B,T,D), context W_o C^k (B,T,D), mass (B,R) float32 or None, attention (B,T,R) or None.
+
+        seeds: of the dropout after the attention and after the feed-forward layer, 0-dim int64; None = no dropout.
+        """
+        attention_seed, ffn_seed = seeds or (None, None)
+        q_BHTd = split_heads(self.query(x_BTD), self.heads)
         bias_BR = None if rho_BR is None or self.beta is None else self.beta * rho_BR.log()
         attended = kernels.cross_attention(
             q_BHTd, k_BHRd, v_BHRd, key_mask=region_mask_BR, key_bias=bias_BR,
@@ -95,9 +104,9 @@ class CrossAttentionStage(nn.Module):
         c_BHTd, mass_BR = attended if isinstance(attended, tuple) else (attended, None)
         context_BTD = self.out(c_BHTd.transpose(1, 2).flatten(2))
         gate_BTD = None if self.gate is None else self.gate(torch.cat([x_BTD, context_BTD], dim=-1))
-        y_BTD = self._add_and_norm(context_BTD, x_BTD, gate_BTD, self.norm_attention)
+        y_BTD = self._add_and_norm(context_BTD, x_BTD, gate_BTD, self.norm_attention, attention_seed)
         ffn_BTD = self.ffn_out(F.gelu(self.ffn_in(y_BTD)))
-        x_BTD = self._add_and_norm(ffn_BTD, y_BTD, None, self.norm_ffn)
+        x_BTD = self._add_and_norm(ffn_BTD, y_BTD, None, self.norm_ffn, ffn_seed)
         attention_BTR = attention_map(q_BHTd, k_BHRd, region_mask_BR, bias_BR) if need_attention else None
         return x_BTD, context_BTD, mass_BR, attention_BTR
 
@@ -112,17 +121,28 @@ def attention_map(q_BHTd: Tensor, k_BHRd: Tensor, mask_BR: Tensor, bias_BR: Tens
 
 
 class ProgressiveFusion(nn.Module):
-    """The stages, over pyramid levels that the config lists; "plain" is one ungated cross-attention over patches."""
+    """The stages, over pyramid levels that the config lists; "plain" is one ungated cross-attention over patches.
+
+    One matrix product a level yields the keys and values of every stage on it: with the default levels (pooled, patch,
+    patch) two products serve three stages. Products over different levels share neither factor and stay apart.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         progressive = config.fusion == "progressive"
         self.levels: tuple[Level, ...] = config.levels if progressive else ("patch",)
         self.focus = config.focus and progressive
+        self.heads, self.dropout = config.heads, config.dropout
         self.stages = nn.ModuleList(
             # the first stage has no predecessor whose attention could guide it
             CrossAttentionStage(config, gate=config.gate and progressive, focus=self.focus and k > 0)
             for k in range(len(self.levels))
+        )
+        self.key_value = nn.ModuleDict(
+            {
+                level: nn.Linear(config.width, 2 * config.width * self.levels.count(level))
+                for level in dict.fromkeys(self.levels)
+            }
         )
 
     def forward(
@@ -131,15 +151,31 @@ class ProgressiveFusion(nn.Module):
         """One StageOutput a stage; the last one's x_BTD is X^K."""
         outputs: list[StageOutput] = []
         x_BTD, rho_BR = text_BTD, None
+        keys_and_values = self._keys_and_values(pyramid)
+        seeds = self._dropout_seeds(text_BTD.device)
         for k, (stage, level) in enumerate(zip(self.stages, self.levels, strict=True)):
-            regions_BRD, mask_BR = pyramid.at(level)
             if rho_BR is not None:
                 rho_BR = pyramid.move(rho_BR, self.levels[k - 1], level)
             guides_next = self.focus and k + 1 < len(self.stages)
             x_BTD, context_BTD, mass_BR, attention_BTR = stage(
-                x_BTD, word_mask_BT, regions_BRD, mask_BR, rho_BR,
-                need_mass=guides_next, need_attention=need_attention,
+                x_BTD, word_mask_BT, *keys_and_values[k], pyramid.at(level)[1], rho_BR,
+                seeds=seeds[k], need_mass=guides_next, need_attention=need_attention,
             )  # fmt: skip
             rho_BR = focus_of(mass_BR) if guides_next else None
             outputs.append(StageOutput(x_BTD, context_BTD, level, mass_BR, attention_BTR))
         return outputs
+
+    def _keys_and_values(self, pyramid: RegionPyramid) -> list[tuple[Tensor, Tensor]]:
+        """Each stage's keys and values (B, H, R, d)."""
+        parts: dict[str, list[Tensor]] = {}
+        for level, project in self.key_value.items():
+            parts_BRD = project(pyramid.at(level)[0]).chunk(2 * self.levels.count(level), dim=-1)
+            parts[level] = [split_heads(part_BRD, self.heads) for part_BRD in parts_BRD]
+        return [(parts[level].pop(0), parts[level].pop(0)) for level in self.levels]
+
+    def _dropout_seeds(self, device: torch.device) -> list[tuple[Tensor, Tensor] | None]:
+        """Two seeds a stage while training, all from one draw."""
+        if not (self.training and self.dropout):
+            return [None] * len(self.stages)
+        first_K, second_K = torch.randint(0, 2**62, (2, len(self.stages)), device=device)
+        return list(zip(first_K, second_K, strict=True))

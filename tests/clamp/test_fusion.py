@@ -11,7 +11,7 @@ from builders import tiny_config
 from torch import Tensor
 
 from clamp.config import ModelConfig
-from clamp.fusion import CrossAttentionStage, ProgressiveFusion, focus_of
+from clamp.fusion import CrossAttentionStage, ProgressiveFusion, focus_of, split_heads
 from clamp.pyramid import Grid, RegionPyramid
 
 B, T, WIDTH = 4, 5, 16
@@ -74,6 +74,13 @@ def blocks_of(level: str, grid: Grid) -> list[list[int]]:
     return list(blocks.values())
 
 
+def key_and_value(fusion: ProgressiveFusion, k: int, region_D: Tensor) -> Tensor:
+    """What stage k reads of a region, (2 D): stages of one level have rows of one matrix, in their order."""
+    layer, width = fusion.key_value[fusion.levels[k]], region_D.shape[-1]
+    rows = slice(2 * width * fusion.levels[:k].count(fusion.levels[k]), None)
+    return layer.weight[rows][: 2 * width] @ region_D + layer.bias[rows][: 2 * width]
+
+
 def expected_fusion(
     fusion: ProgressiveFusion,
     config: ModelConfig,
@@ -89,7 +96,7 @@ def expected_fusion(
     d = WIDTH // config.heads
     x_TD, rho, before = text_TD, None, None
     results = []
-    for stage, level in zip(fusion.stages, levels, strict=True):
+    for k, (stage, level) in enumerate(zip(fusion.stages, levels, strict=True)):
         blocks = blocks_of(level, grid)
         regions, valid = [], []
         for block in blocks:
@@ -106,7 +113,7 @@ def expected_fusion(
             else:
                 rho = [torch.stack([rho[c] for c, g in enumerate(coarse) if set(g) & set(b)]).max() for b in blocks]
         q_TD = stage.query(x_TD)
-        kv = [stage.key_value(region) for region in regions]
+        kv = [key_and_value(fusion, k, region) for region in regions]
         contexts, received = [], [0.0] * len(blocks)
         attention_TR = torch.zeros(len(x_TD), len(blocks), dtype=torch.float64)
         for t in range(len(x_TD)):
@@ -253,12 +260,15 @@ def test_gradients_reach_the_stage_before_through_rho() -> None:
     fusion = made_fusion(config_of(("patch", "patch")))
     first, second = fusion.stages
     text_BTD, word_mask_BT, regions_BRD, region_mask_BR = made_inputs((2, 3))
-    _, _, mass_BR, _ = first(text_BTD, word_mask_BT, regions_BRD, region_mask_BR, None, need_mass=True)
-    # the second stage reads the text afresh: rho is the only way back
-    x_BTD, *_ = second(text_BTD, word_mask_BT, regions_BRD, region_mask_BR, focus_of(mass_BR), need_mass=False)
+    k_BHRd = split_heads(regions_BRD, config_of().heads).clone().requires_grad_()
+    _, _, mass_BR, _ = first(text_BTD, word_mask_BT, k_BHRd, k_BHRd, region_mask_BR, None, need_mass=True)
+    # the second stage reads the text afresh, and its keys are constants: rho is the only way back
+    k2_BHRd = k_BHRd.detach()
+    x_BTD, *_ = second(text_BTD, word_mask_BT, k2_BHRd, k2_BHRd, region_mask_BR, focus_of(mass_BR), need_mass=False)
     x_BTD[word_mask_BT].square().sum().backward()
     assert first.query.weight.grad.abs().max() > 0
-    assert first.key_value.weight.grad.abs().max() > 0
+    assert k_BHRd.grad is not None
+    assert k_BHRd.grad.abs().max() > 0
     assert second.beta.grad.abs() > 0
 
 
@@ -295,11 +305,45 @@ def test_a_stage_runs_under_autocast_on_text_in_float32() -> None:
     stage = CrossAttentionStage(tiny_config().model, gate=True, focus=True)
     text_BTD, word_mask_BT, regions_BRD, region_mask_BR = made_inputs((4, 4))
     rho_BR = torch.rand(B, 16) + 0.1
+    k_BHRd = split_heads(regions_BRD, 2).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         x_BTD, context_BTD, mass_BR, _ = stage(
-            text_BTD.float(), word_mask_BT, regions_BRD.float(), region_mask_BR, rho_BR, need_mass=True
+            text_BTD.float(), word_mask_BT, k_BHRd, k_BHRd, region_mask_BR, rho_BR, need_mass=True
         )
     assert context_BTD.dtype == torch.bfloat16
     assert mass_BR.dtype == torch.float32
     x_BTD.float().sum().backward()
     assert all(p.grad.isfinite().all() for p in stage.parameters())
+
+
+def test_one_product_a_level_yields_all_keys_and_values() -> None:
+    fusion = ProgressiveFusion(config_of(("pooled", "patch", "patch", "image", "patch")))
+    assert {level: layer.out_features for level, layer in fusion.key_value.items()} == {
+        "pooled": 2 * WIDTH,
+        "patch": 3 * 2 * WIDTH,
+        "image": 2 * WIDTH,
+    }
+    assert not any("key" in name for name, _ in fusion.stages.named_parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("levels", [("pooled", "patch", "patch"), ("patch", "image", "pooled")])
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+def test_the_whole_stack_traces_in_one_graph(levels: tuple[str, ...], training: bool) -> None:
+    fusion = ProgressiveFusion(tiny_config(model__levels=list(levels), model__dropout=0.3).model).train(training)
+    text_BTD, word_mask_BT, regions_BRD, region_mask_BR = made_inputs((4, 4))
+
+    def run(text_BTD: Tensor, word_mask_BT: Tensor, regions_BRD: Tensor, region_mask_BR: Tensor) -> Tensor:
+        return fusion(text_BTD, word_mask_BT, RegionPyramid(regions_BRD, region_mask_BR, (4, 4)))[-1].x_BTD
+
+    inputs = (text_BTD.float(), word_mask_BT, regions_BRD.float().requires_grad_(), region_mask_BR)
+    results = []
+    for function in (run, torch.compile(run, fullgraph=True, backend="aot_eager")):
+        torch.manual_seed(5)
+        x_BTD = function(*inputs)
+        fusion.zero_grad()
+        inputs[2].grad = None
+        x_BTD[word_mask_BT].square().sum().backward()
+        results.append((x_BTD.detach(), inputs[2].grad, *(p.grad for p in fusion.parameters())))
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)

@@ -49,6 +49,14 @@ def split_heads(x_BND: Tensor, heads: int) -> Tensor:
     return x_BND.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
+def dropout_seeds(dropout_p: float, stages: int, device: torch.device) -> list[tuple[Tensor, Tensor] | None]:
+    """Each stage's seeds for the dropout after its attention and after its feed-forward layer, all from one draw."""
+    if dropout_p == 0.0:
+        return [None] * stages
+    attention_K, ffn_K = torch.randint(0, 2**62, (2, stages), device=device)
+    return list(zip(attention_K, ffn_K, strict=True))
+
+
 class CrossAttentionStage(nn.Module):
     """Cross-attention of words over regions with a gated residual and a feed-forward layer.
 
@@ -92,7 +100,7 @@ class CrossAttentionStage(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """X^k (B,T,D), context W_o C^k (B,T,D), mass (B,R) float32 or None, attention (B,T,R) or None.
 
-        seeds: of the dropout after the attention and after the feed-forward layer, 0-dim int64; None = no dropout.
+        seeds: one element of `dropout_seeds`; None = no dropout.
         """
         attention_seed, ffn_seed = seeds or (None, None)
         q_BHTd = split_heads(self.query(x_BTD), self.heads)
@@ -152,7 +160,7 @@ class ProgressiveFusion(nn.Module):
         outputs: list[StageOutput] = []
         x_BTD, rho_BR = text_BTD, None
         keys_and_values = self._keys_and_values(pyramid)
-        seeds = self._dropout_seeds(text_BTD.device)
+        seeds = dropout_seeds(self.dropout if self.training else 0.0, len(self.stages), text_BTD.device)
         for k, (stage, level) in enumerate(zip(self.stages, self.levels, strict=True)):
             if rho_BR is not None:
                 rho_BR = pyramid.move(rho_BR, self.levels[k - 1], level)
@@ -168,14 +176,8 @@ class ProgressiveFusion(nn.Module):
     def _keys_and_values(self, pyramid: RegionPyramid) -> list[tuple[Tensor, Tensor]]:
         """Each stage's keys and values (B, H, R, d)."""
         parts: dict[str, list[Tensor]] = {}
-        for level, project in self.key_value.items():
-            parts_BRD = project(pyramid.at(level)[0]).chunk(2 * self.levels.count(level), dim=-1)
+        for level in dict.fromkeys(self.levels):
+            joint_BRN = self.key_value[level](pyramid.at(level)[0])
+            parts_BRD = joint_BRN.chunk(2 * self.levels.count(level), dim=-1)
             parts[level] = [split_heads(part_BRD, self.heads) for part_BRD in parts_BRD]
         return [(parts[level].pop(0), parts[level].pop(0)) for level in self.levels]
-
-    def _dropout_seeds(self, device: torch.device) -> list[tuple[Tensor, Tensor] | None]:
-        """Two seeds a stage while training, all from one draw."""
-        if not (self.training and self.dropout):
-            return [None] * len(self.stages)
-        first_K, second_K = torch.randint(0, 2**62, (2, len(self.stages)), device=device)
-        return list(zip(first_K, second_K, strict=True))

@@ -44,6 +44,16 @@ def test_single_cross_attention_is_one_gated_stage_over_patches() -> None:
     assert model.stage.beta is None
 
 
+def test_single_cross_attention_drops_while_it_trains_only() -> None:
+    model = tiny_model(tiny_config(model__architecture="single_cross_attention", model__dropout=0.5).model)
+    batch = batch_of(model, tweets(2))
+    evaluated = [model(batch).tag_logits_BTC for _ in range(2)]
+    assert torch.equal(*evaluated)
+    model.train()
+    model.text_encoder.eval()  # its dropout is its own
+    assert not torch.equal(model(batch).tag_logits_BTC, model(batch).tag_logits_BTC)
+
+
 class _Linear(nn.Module):
     """One matrix product in a model's clothes."""
 

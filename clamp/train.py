@@ -24,12 +24,14 @@ from clamp.data.collate import Batch, EncodedTweets, length_bucketed
 from clamp.data.schema import Tweet
 from clamp.data.splits import Splits
 from clamp.evaluate import counts, joint_f1, predict, score
+from clamp.interference import gradient_cosines
 from clamp.metrics import span_scores, without_polarity
 from clamp.model import Clamp, Tagger
 
 OnEpoch = Callable[[int, int, float], None]  # epochs done, epochs planned, dev F1 in 0..1
 
 LOG_POINTS = 200  # of the loss weights' course
+COSINE_POINTS = 40  # of the gradients' cosines, each of which costs a backward pass a task
 SMOOTHING = 0.98  # of the exponential average of each task's loss
 
 
@@ -51,6 +53,8 @@ class Course:
     logged_s: dict[str, list[float]] = field(default_factory=dict)
     logged_loss: dict[str, list[float | None]] = field(default_factory=dict)
     steps_on_bound: dict[str, int] = field(default_factory=dict)
+    cosine_steps: list[int] = field(default_factory=list)
+    cosines: dict[str, list[float | None]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -137,11 +141,14 @@ class Trainer:
     def _epoch(self) -> None:
         course, started = self.course, time.perf_counter()
         order = torch.Generator().manual_seed(self.config.seed * 1_000_003 + course.epochs_done)
-        sums: dict[Task, list[float]] = {}
+        seen: dict[Task, list[float]] = {}
+        norms: list[float] = []
         self.model.train()
         for indices in length_bucketed(self.data["train"].lengths, self.config.batch_size, order):
-            for task, loss in self._step(self.data["train"].batch(indices).to(self.device)).items():
-                sums.setdefault(task, []).append(loss)
+            losses, norm = self._step(self.data["train"].batch(indices).to(self.device))
+            norms.append(norm)
+            for task, loss in losses.items():
+                seen.setdefault(task, []).append(loss)
         course.epochs_done += 1
         predictions = predict(self.model, self.data["dev"])
         dev = self.data["dev"].tweets
@@ -152,32 +159,40 @@ class Trainer:
             self.model.save_pretrained(self.folder / "model")
         seconds = time.perf_counter() - started
         course.seconds += seconds
+        # Nothing is chosen by it; it tells what choosing by it, as some do, would have claimed.
+        test_f1 = joint_f1(predict(self.model, self.data["test"]), self.data["test"].tweets)
         course.curve.append({
             "epoch": course.epochs_done,
-            "loss": {task: sum(values) / len(values) for task, values in sums.items()},
+            "loss": {task: float(np.mean(values)) for task, values in seen.items()},
+            "loss_sd": {task: float(np.std(values)) for task, values in seen.items()},
+            "gradient_norm": {"mean": float(np.mean(norms)), "sd": float(np.std(norms))},  # before clipping
             "dev_f1": f1,
+            "test_f1": test_f1,
             "dev_mate_f1": span_scores(without_polarity(predictions.spans), gold).f1,
             "seconds": seconds,
         })  # fmt: skip
 
-    def _step(self, batch: Batch) -> dict[Task, float]:
+    def _step(self, batch: Batch) -> tuple[dict[Task, float], float]:
+        """Each task's loss and the norm of their sum's gradient, before clipping."""
         factor = learning_rate_factor(self.course.steps_done, self.steps, self.config.warmup_share)
         for group in self.optimizer.param_groups:
             # s follows its own loss, not the schedule: it has to get where it belongs within the run
             group["lr"] = group["base_lr"] * (1.0 if group["name"] == "uncertainty" else factor)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             losses = self.model.losses(self.model(batch), batch)
+        if len(losses) > 1 and self._is_due(COSINE_POINTS):
+            self._log_cosines(gradient_cosines(losses, list(self.model.text_encoder.parameters())))
         self.optimizer.zero_grad(set_to_none=True)
         self.model.total(losses).backward()
-        norm = nn.utils.clip_grad_norm_(self.clipped, self.config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.clipped, self.config.clip_norm).item()
         values: dict[Task, float] = {task: loss.item() for task, loss in losses.items()}
-        if not np.isfinite(norm.item()) or not all(map(np.isfinite, values.values())):
+        if not np.isfinite(norm) or not all(map(np.isfinite, values.values())):
             raise TrainingDiverged(self._diagnosis(batch, values))
         self.optimizer.step()
         self.model.project()
         self.course.steps_done += 1
         self._log(values)
-        return values
+        return values, norm
 
     def _diagnosis(self, batch: Batch, losses: dict[Task, float]) -> str:
         culprit = next((f"the {task} loss" for task, value in losses.items() if not np.isfinite(value)), None)
@@ -189,6 +204,18 @@ class Trainer:
         ids = ", ".join(tweet.id for tweet in batch.tweets)
         return f"step {self.course.steps_done + 1}: {culprit} is not finite; tweets: {ids}"
 
+    def _is_due(self, points: int) -> bool:
+        """Whether the step at hand is one of the about `points` that the whole run logs."""
+        return self.course.steps_done % -(-self.steps // points) == 0
+
+    def _log_cosines(self, cosines: dict[str, float]) -> None:
+        course = self.course
+        for pair in cosines.keys() - course.cosines.keys():
+            course.cosines[pair] = [None] * len(course.cosine_steps)
+        course.cosine_steps.append(course.steps_done + 1)
+        for pair, values in course.cosines.items():
+            values.append(cosines.get(pair))
+
     def _log(self, losses: dict[Task, float]) -> None:
         course = self.course
         for task, loss in losses.items():
@@ -198,7 +225,7 @@ class Trainer:
         aggregation = self.model.aggregation
         for task, on_bound in aggregation.on_bound().items():
             course.steps_on_bound[task] = course.steps_on_bound.get(task, 0) + on_bound
-        if course.steps_done % -(-self.steps // LOG_POINTS) == 0 or course.steps_done == self.steps:
+        if self._is_due(LOG_POINTS) or course.steps_done == self.steps:
             course.logged_steps.append(course.steps_done)
             for task, s in aggregation.values().items():
                 course.logged_s.setdefault(task, []).append(s)
@@ -217,6 +244,7 @@ class Trainer:
             "per_tweet": {"test": counts(predictions["test"], self.data["test"].tweets)},
             "curve": self.course.curve,
             "weighting": self._weighting(),
+            "interference": {"step": self.course.cosine_steps, "cosine": self.course.cosines},
             "cost": {
                 "parameters": sum(p.numel() for p in self.model.parameters()),
                 "flops_per_tweet": self._flops_per_tweet(),

@@ -100,7 +100,7 @@ def test_the_result_is_what_records_hold(tmp_path: Path) -> None:
     calls: list[tuple[int, int, float]] = []
     result = train(config, splits, tmp_path, lambda *epoch: calls.append(epoch))
     assert json.loads(json.dumps(result)) == result
-    assert set(result) == {"best_epoch", "metrics", "per_tweet", "curve", "weighting", "cost", "images"}
+    assert set(result) == {"best_epoch", "metrics", "per_tweet", "curve", "weighting", "interference", "cost", "images"}
     assert [call[:2] for call in calls] == [(1, 2), (2, 2)]
     assert [epoch["epoch"] for epoch in result["curve"]] == [1, 2]
     assert [epoch["dev_f1"] for epoch in result["curve"]] == [call[2] for call in calls]
@@ -115,6 +115,39 @@ def test_the_result_is_what_records_hold(tmp_path: Path) -> None:
     assert all(len(course) == 6 for part in ("s", "loss") for course in weighting[part].values())
     parameters = sum(p.numel() for p in Clamp.from_pretrained(tmp_path / "model").parameters())
     assert result["cost"]["parameters"] == parameters
+
+
+def test_the_course_tells_how_losses_and_gradients_vary(tmp_path: Path) -> None:
+    config = tiny_config(train__epochs=3)
+    result = train(config, tiny_splits(config), tmp_path)
+    for epoch in result["curve"]:
+        assert epoch["loss_sd"].keys() == epoch["loss"].keys()
+        assert all(spread > 0 for spread in epoch["loss_sd"].values())
+        assert epoch["gradient_norm"]["mean"] > epoch["gradient_norm"]["sd"] > 0
+    assert result["curve"][result["best_epoch"] - 1]["test_f1"] == result["metrics"]["test"]["joint"]["f1"]
+    cosine = result["interference"]["cosine"]
+    assert set(cosine) == {
+        "tagging~aspect", "tagging~global", "tagging~local", "aspect~global", "aspect~local", "global~local"
+    }  # fmt: skip
+    assert result["interference"]["step"] == list(range(1, 10))
+    assert all(len(values) == 9 and all(-1 <= value <= 1 for value in values) for values in cosine.values())
+
+
+def test_a_task_that_is_missing_from_a_batch_leaves_a_gap_in_its_cosines(tmp_path: Path) -> None:
+    config = tiny_config()
+    trainer = Trainer(config, tiny_splits(config), tmp_path)
+    trainer._log_cosines({"tagging~aspect": 0.5})
+    trainer._log_cosines({"tagging~aspect": 0.25, "tagging~local": -1.0})
+    trainer._log_cosines({"tagging~aspect": 0.125})
+    assert trainer.course.cosines == {"tagging~aspect": [0.5, 0.25, 0.125], "tagging~local": [None, -1.0, None]}
+
+
+def test_looking_at_cosines_changes_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config()
+    train(config, tiny_splits(config), tmp_path / "looked")
+    monkeypatch.setattr(clamp.train, "gradient_cosines", lambda losses, shared: {})
+    train(config, tiny_splits(config), tmp_path / "blind")
+    assert same(state(tmp_path / "looked"), state(tmp_path / "blind"))
 
 
 def test_every_epoch_sees_every_tweet_in_an_order_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +175,13 @@ def test_the_saved_model_is_the_one_that_was_scored(tmp_path: Path) -> None:
 
 
 def scripted_f1(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
-    remaining = iter(values)
-    monkeypatch.setattr(clamp.train, "joint_f1", lambda predictions, tweets: next(remaining))
+    """`values` on dev, epoch after epoch; on test the opposite, which nothing may be chosen by."""
+    remaining, on_test = iter(values), iter([1 - value for value in values])
+    monkeypatch.setattr(
+        clamp.train,
+        "joint_f1",
+        lambda predictions, tweets: next(remaining if tweets[0].id.startswith("dev") else on_test),
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from clamp.config import ConfigError
 from clamp.data import DataError, load_splits
-from repro import provenance, store
+from repro import provenance, sources, store
 from repro.experiments import GROUPS, PROFILES, VARIANTS, plan
 from repro.launch import TRAIN, Setting, launch
 from repro.store import Job, StoreError
@@ -224,7 +224,7 @@ def _report(out: Path) -> int:
     from repro.tables import write_tables
 
     records = store.published(out / "results")
-    source_hash = provenance.source_hash()
+    source_hash = sources.source_hash()
     tables = write_tables(records, out, source_hash)
     figures = write_figures(records, out, source_hash)
     print(f"{len(tables) + len(figures)} files of tables and figures, of {len(records)} runs; read {tables[0]} first")

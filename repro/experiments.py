@@ -49,17 +49,25 @@ VARIANTS: dict[str, Variant] = {
     "single_cross_attention": Variant(
         "single cross-attention baseline", {"model.architecture": "single_cross_attention"}
     ),
+    "cmmt": Variant("CMMT baseline", {"model.architecture": "cmmt"}),
+    "dtca": Variant("DTCA baseline", {"model.architecture": "dtca"}),
+    "image_prefix": Variant("image prefix baseline", {"model.architecture": "image_prefix"}),
+    # what it reads of an image is its caption, whatever the others read
+    "caption_concat": Variant("caption baseline", {"model.architecture": "caption_concat", "data.visual": "proxy"}),
     "text_only": Variant("text only", {"model.architecture": "text_only"}),
 }
 
+_BASELINES = ("single_cross_attention", "cmmt", "dtca", "image_prefix", "caption_concat", "text_only")
+
 GROUPS: dict[str, tuple[str, ...]] = {
-    "main": ("full", "single_cross_attention", "text_only"),
-    "baselines": ("single_cross_attention", "text_only"),
-    "ablations": tuple(name for name in VARIANTS if name != "single_cross_attention"),
+    "main": ("full", *_BASELINES),
+    "baselines": _BASELINES,
+    "ablations": tuple(name for name in VARIANTS if name not in _BASELINES or name == "text_only"),
 }
 
 _ON_REQUEST = ("no_bounds",)
 _SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_ama", "single_cross_attention", "text_only")
+_SEVERAL_SEEDS_OFFLINE = ("full", "single_cross_attention", "cmmt", "text_only")
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,10 @@ PROFILES: dict[str, Profile] = {
     "offline": Profile(
         "real tweets with a visual proxy, MiniLM from a PyPI wheel; CPU",
         offline_config,
-        {"twitter2015": {"full": 3, "text_only": 3}, "twitter2017": {"full": 1, "text_only": 1}},
+        {
+            name: {v: 3 if v in _SEVERAL_SEEDS_OFFLINE else 1 for v in GROUPS["main"]}
+            for name in ("twitter2015", "twitter2017")
+        },
     ),
     "paper": Profile(
         "real tweets and images, roberta-base and ViT-B/16; one GPU",

@@ -36,6 +36,10 @@ CURVES = {  # variant -> (short name, colour, line style)
     "text_only": ("text only", PURPLE, ":"),
 }
 SHORT = {variant: name for variant, (name, _, _) in CURVES.items()} | {
+    "cmmt": "CMMT",
+    "dtca": "DTCA",
+    "image_prefix": "image prefix",
+    "caption_concat": "appended caption",
     "one_stage": "one stage",
     "no_pyramid": "no pyramid",
     "no_focus": "no focus",

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from clamp.data import load_splits
-from repro import provenance, store
+from repro import provenance, sources, store
 from repro.progress import Progress
 from repro.store import Job, Record, StoreError
 
@@ -212,7 +212,7 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
     run, config = job.run, job.run.config
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(config.train.threads)
-    if provenance.source_hash() != job.inputs.source_hash:
+    if sources.source_hash() != job.inputs.source_hash:
         # the record would name sources that did not make it
         raise RuntimeError("clamp/ or kernels/ changed since this command began; give it again")
     train = _resolve(setting.train)

@@ -33,7 +33,14 @@ _MEASURED: dict[str, Callable[[Cell], str]] = {
     "MASC accuracy": lambda cell: mean_and_sd(cell.test("masc", "accuracy")),
     "MASC macro-F1": lambda cell: mean_and_sd(cell.test("masc", "macro_f1")),
 }
-_IN_WORDS = {"single_cross_attention": "a single cross-attention", "text_only": "text only"}
+_IN_WORDS = {
+    "single_cross_attention": "a single cross-attention",
+    "cmmt": "CMMT",
+    "dtca": "DTCA",
+    "image_prefix": "an image prefix",
+    "caption_concat": "an appended caption",
+    "text_only": "text only",
+}
 _PUBLISHED = {"precision": "P", "recall": "R", "f1": "F1", "accuracy": "accuracy"}
 
 

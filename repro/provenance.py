@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from clamp.config import Config
 from clamp.data import data_manifest
 from repro.experiments import Inputs
+from repro.sources import package_folder, source_hash
 
-_HASHED_PACKAGES = ("clamp", "kernels")
 _RECORDED_PACKAGES = ("torch", "triton", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "scipy")
-_MAY_HAVE_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _CPUINFO = Path("/proc/cpuinfo")
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -49,55 +44,6 @@ def _weights_revision(config: Config) -> str | None:
     return "+".join(str(weights_revision(encoder)) for encoder in pretrained)
 
 
-@cache
-def source_hash() -> str:
-    """16 hex digits of what clamp/ and kernels/ do; comments, docstrings, layout and benchmarks do not count."""
-    digest = hashlib.sha256()
-    for package in _HASHED_PACKAGES:
-        folder = _package_folder(package)
-        for file in sorted(folder.rglob("*.py")):
-            if package == "kernels" and file.name.startswith("bench"):
-                continue
-            digest.update(f"{package}/{file.relative_to(folder).as_posix()}\n".encode())
-            digest.update(syntax(file.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:16]
-
-
-def _package_folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)  # finds, without importing
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def syntax(source: str) -> str:
-    """The syntax tree of a module as text, without docstrings; the same text under Python 3.11 and 3.12."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, _MAY_HAVE_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
-            del node.body[0]
-    return "".join(_syntax_parts(tree))
-
-
-def _syntax_parts(node: object) -> Iterator[str]:
-    if isinstance(node, ast.AST):
-        yield f"{type(node).__name__}("
-        for name, value in ast.iter_fields(node):
-            # An empty field says nothing, and newer Pythons add fields that older code leaves empty.
-            if value is not None and value != []:
-                yield f"{name}="
-                yield from _syntax_parts(value)
-        yield ")"
-    elif isinstance(node, list):
-        yield "["
-        for item in node:
-            yield from _syntax_parts(item)
-            yield ","
-        yield "]"
-    else:
-        yield repr(node)
-
-
 @dataclass(frozen=True)
 class Invocation:
     """What the runs of one command share: the command, without its paths, and the commit that it started from."""
@@ -108,7 +54,7 @@ class Invocation:
 
     @staticmethod
     def start(argv: Sequence[str]) -> Invocation:
-        root = _package_folder("repro").parent
+        root = package_folder("repro").parent
         if _git(root, "rev-parse", "--show-toplevel") != str(root):
             return Invocation(portable(argv), None, None)  # installed somewhere else: no commit to name
         changes = _git(root, "status", "--porcelain", "--", "clamp", "kernels", "repro")

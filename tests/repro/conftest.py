@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from clamp.config import override
-from repro import provenance
+from repro import sources
 from repro.experiments import Inputs, Run, plan
 from repro.store import Job
 
@@ -50,7 +50,7 @@ def make_job(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Job]
     """The same as a job whose folder lies under tmp_path/runs; `source_hash` names its sources, if not today's."""
 
     def make(variant: str = "full", seed: int = 0, source_hash: str = "", **changes: object) -> Job:
-        inputs = Inputs({"synthetic/train": "0" * 64}, None, source_hash or provenance.source_hash())
+        inputs = Inputs({"synthetic/train": "0" * 64}, None, source_hash or sources.source_hash())
         return Job(make_run(variant, seed, **changes), inputs, tmp_path / "runs")
 
     return make

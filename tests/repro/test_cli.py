@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import provenance
+from repro import sources
 from repro.__main__ import main
 
 FAKE = "fake_training:train"
@@ -96,7 +96,7 @@ def test_refresh_trains_again_what_other_sources_made(grid: tuple[str, ...], cap
     assert run(*grid, "--refresh") == 0
     assert len(list(Path("runs").rglob("course.txt"))) == 4
     cell = Path("paper_tables/results/synthetic/synthetic/full/seed0.json")
-    assert json.loads(cell.read_text())["provenance"]["source_hash"] == provenance.source_hash()
+    assert json.loads(cell.read_text())["provenance"]["source_hash"] == sources.source_hash()
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -202,7 +202,7 @@ def test_help_teaches(command: list[str], capsys: Captured) -> None:
 def test_status_needs_no_torch(tiny_config: Path) -> None:
     arguments = ["status", "--seeds", "1", "--only", "main", "--config", str(tiny_config)]
     code = f"import sys; from repro.__main__ import main; main({arguments}); sys.exit('torch' in sys.modules)"
-    root = provenance._package_folder("repro").parent
+    root = sources.package_folder("repro").parent
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "3 missing" in done.stdout

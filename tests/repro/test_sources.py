@@ -1,0 +1,120 @@
+"""What changes a source hash and what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro import sources
+from repro.sources import TRAINING, imported_modules, syntax
+
+SOURCE = '''
+def f(x: int = 1) -> int:
+    """Says what."""
+    return [x, "a"][0]
+class C:
+    """Says why."""
+    y = None
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Says what.", "Says more."),
+        ('    """Says why."""\n', ""),
+        ("[0]", "[0]  # the first"),
+        ('return [x, "a"][0]', "return (\n        [x, 'a']\n        [0]\n    )"),
+        ("\ndef", '\n"""Module."""\ndef'),
+    ],
+)
+def test_words_and_layout_do_not_count(old: str, new: str) -> None:
+    assert old in SOURCE
+    assert syntax(SOURCE.replace(old, new)) == syntax(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("= 1", "= 2"),
+        ("= 1", "= True"),
+        ("[0]", "[-0]"),
+        ("[x,", "(x,)  + (x,"),
+        ('"a"', '"b"'),
+        ('"a"', 'b"a"'),
+        ("y = None", "y = ..."),
+        ("y = None", "y: None"),
+        ("x: int", "x"),
+        ("def f", "async def f"),
+        ("return", '"""Not a docstring."""; return'),
+    ],
+)
+def test_code_counts(old: str, new: str) -> None:
+    changed = SOURCE.replace(old, new).replace('(x,)  + (x, "a"]', '(x, "a")')
+    assert syntax(changed) != syntax(SOURCE)
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two small packages in place of the real ones; the hash is computed anew each time."""
+    files = {
+        "clamp/__init__.py": "",
+        "clamp/train.py": "import kernels\nfrom clamp.data import load\nfrom clamp import model\n",
+        "clamp/model.py": "def f():\n    from kernels.fast import op\n",
+        "clamp/data/__init__.py": "from .files import load\n",
+        "clamp/data/files.py": "def load(): ...\n",
+        "clamp/predict.py": "from clamp import model\n",
+        "kernels/__init__.py": "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from kernels.norm import norm\n",
+        "kernels/norm.py": "import torch\n",
+        "kernels/fast.py": "import kernels.tiles.small\n",
+        "kernels/tiles/__init__.py": "",
+        "kernels/tiles/small.py": "",
+        "kernels/bench.py": "import kernels\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(sources, "package_folder", lambda package: tmp_path / package)
+    monkeypatch.setattr(sources, "source_hash", sources.source_hash.__wrapped__)
+    return tmp_path
+
+
+def test_it_covers_what_training_imports_wherever_the_import_stands(packages: Path) -> None:
+    assert set(imported_modules(TRAINING)) == {
+        "clamp", "clamp.train", "clamp.model", "clamp.data", "clamp.data.files",
+        "kernels", "kernels.norm", "kernels.fast", "kernels.tiles", "kernels.tiles.small",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["clamp/predict.py", "kernels/bench.py", "kernels/new.py", "clamp/notes.md"])
+def test_tools_beside_training_do_not_count(packages: Path, name: str) -> None:
+    before = sources.source_hash()
+    (packages / name).write_text("y = 2\n")
+    assert sources.source_hash() == before
+
+
+@pytest.mark.parametrize("name", ["clamp/train.py", "clamp/data/files.py", "kernels/norm.py", "kernels/tiles/small.py"])
+def test_every_module_of_training_counts(packages: Path, name: str) -> None:
+    before = sources.source_hash()
+    with (packages / name).open("a") as file:
+        file.write("y = 2\n")
+    assert sources.source_hash() != before
+
+
+def test_a_new_import_and_a_new_name_count(packages: Path) -> None:
+    seen = {sources.source_hash()}
+    (packages / "clamp/model.py").write_text("import clamp.predict\n")
+    seen.add(sources.source_hash())
+    (packages / "clamp/predict.py").rename(packages / "clamp/infer.py")
+    (packages / "clamp/model.py").write_text("import clamp.infer\n")
+    seen.add(sources.source_hash())
+    assert len(seen) == 3
+
+
+def test_the_real_closure_holds_the_operators_and_the_model() -> None:
+    modules = imported_modules(TRAINING)
+    assert {"clamp.train", "clamp.fusion", "clamp.data.synthetic", "kernels.attention", "kernels.reference"} <= set(
+        modules
+    )
+    assert not any("bench" in name for name in modules)

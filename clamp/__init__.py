@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clamp.baselines import SingleCrossAttention, TextOnly
+    from clamp.baselines import CaptionConcat, Cmmt, Dtca, ImagePrefix, SingleCrossAttention, TextOnly
     from clamp.config import Config, ConfigError, ModelConfig
     from clamp.data import Aspect, DataError, Tweet
     from clamp.metrics import span_scores
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "Aspect": "clamp.data",
+    "CaptionConcat": "clamp.baselines",
     "Clamp": "clamp.model",
+    "Cmmt": "clamp.baselines",
     "Config": "clamp.config",
     "ConfigError": "clamp.config",
     "DataError": "clamp.data",
+    "Dtca": "clamp.baselines",
+    "ImagePrefix": "clamp.baselines",
     "ModelConfig": "clamp.config",
     "SingleCrossAttention": "clamp.baselines",
     "TextOnly": "clamp.baselines",
@@ -32,10 +36,14 @@ _MODULE_OF = {
 
 __all__ = [
     "Aspect",
+    "CaptionConcat",
     "Clamp",
+    "Cmmt",
     "Config",
     "ConfigError",
     "DataError",
+    "Dtca",
+    "ImagePrefix",
     "ModelConfig",
     "SingleCrossAttention",
     "TextOnly",

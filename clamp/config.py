@@ -17,8 +17,8 @@ _STRICT = ConfigDict(extra="forbid")
 
 Level = Literal["image", "pooled", "patch"]
 _T = TypeVar("_T")
-Task = Literal["tagging", "aspect", "global", "local"]
-TASKS: tuple[Task, ...] = ("tagging", "aspect", "global", "local")
+Task = Literal["tagging", "aspect", "global", "local", "text", "image", "alignment"]  # of any architecture
+TASKS: tuple[Task, ...] = ("tagging", "aspect", "global", "local")  # of CLAMP: those that AMA weighs
 
 
 def _by_task(tagging: float, aspect: float, global_: float, local: float) -> dict[Task, float]:
@@ -109,7 +109,9 @@ class AggregationConfig:
 class ModelConfig:
     """The model: an architecture by name, its encoders, and every switch of the ablations."""
 
-    architecture: Literal["clamp", "text_only", "single_cross_attention"] = "clamp"
+    architecture: Literal[
+        "clamp", "text_only", "image_prefix", "caption_concat", "single_cross_attention", "cmmt", "dtca"
+    ] = "clamp"
     text: EncoderConfig = Field(default_factory=EncoderConfig)
     vision: VisionConfig = Field(default_factory=VisionConfig)
     width: int = Field(default=64, ge=8)  # D

@@ -117,10 +117,12 @@ class TextEncoder(nn.Module):
         self.encoder: PreTrainedModel
         self.encoder, self.architecture = build_architecture(config, pretrained=pretrained)
         self.project = nn.Linear(self.encoder.config.hidden_size, width)
+        self.knows_segments = getattr(self.encoder.config, "type_vocab_size", 0) > 1  # RoBERTa has but one
 
-    def forward(self, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
-        """(B, S) int64 ids and mask -> (B, S, D)."""
-        return self.project(self.encoder(input_ids=ids_BS, attention_mask=mask_BS).last_hidden_state)
+    def forward(self, ids_BS: Tensor, mask_BS: Tensor, segment_ids_BS: Tensor | None = None) -> Tensor:
+        """(B, S) int64 ids and mask, and the segments (0 or 1) where there are two -> (B, S, D)."""
+        segments = {} if segment_ids_BS is None or not self.knows_segments else {"token_type_ids": segment_ids_BS}
+        return self.project(self.encoder(input_ids=ids_BS, attention_mask=mask_BS, **segments).last_hidden_state)
 
 
 class ConvStem(nn.Module):

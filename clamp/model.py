@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ from clamp.data.synthetic import VOCABULARY
 from clamp.encoders import TextEncoder, VisionEncoder, load_tokenizer, one_line_errors
 from clamp.fusion import ProgressiveFusion, StageOutput
 from clamp.pyramid import Grid, RegionPyramid
-from clamp.tagging import ASPECT_OF_TAG, ASPECT_TAGS, IGNORED, TAGS, Span, TagDecoder
+from clamp.tagging import TAGS, AspectHead, Span, TagDecoder
 
 
 @dataclass
@@ -45,7 +44,7 @@ class Tagger(nn.Module):
     `config` is validated; the tokenizer is the weights' own, or a word-level one over the generated vocabulary.
     """
 
-    uses_image: ClassVar[bool] = False
+    uses_image: ClassVar[bool] = False  # whether it makes regions of the image
 
     def __init__(
         self, config: ModelConfig, *, tokenizer: PreTrainedTokenizerFast | None = None, pretrained: bool = True
@@ -75,7 +74,7 @@ class Tagger(nn.Module):
 
     def encode_text(self, batch: Batch) -> Tensor:
         """X^0 (B, T, D): the layer-normalised states of first sub-words, the only ones that anything reads."""
-        states_BSD = self.text_encoder(batch.token_ids_BS, batch.token_mask_BS)
+        states_BSD = self.text_encoder(batch.token_ids_BS, batch.token_mask_BS, batch.segment_ids_BS)
         index_BTD = batch.first_BT[..., None].expand(-1, -1, states_BSD.shape[-1])
         return self.text_norm(states_BSD.gather(1, index_BTD))
 
@@ -163,7 +162,6 @@ class Clamp(Tagger):
     """The model of the paper: PAF over the region pyramid, MCL, AMA, and an auxiliary aspect head on X^0."""
 
     uses_image = True
-    aspect_of_tag: Tensor
 
     def __init__(
         self, config: ModelConfig, *, tokenizer: PreTrainedTokenizerFast | None = None, pretrained: bool = True
@@ -171,9 +169,8 @@ class Clamp(Tagger):
         super().__init__(config, tokenizer=tokenizer, pretrained=pretrained)
         self.fusion = ProgressiveFusion(config)
         self.contrast = MultiTaskContrast(config.contrast, config.width, config.operators)
-        self.aspect_head = nn.Linear(config.width, len(ASPECT_TAGS))
+        self.aspect_head = AspectHead(config.width)
         self.aggregation = Aggregation(config.aggregation, self.tasks)
-        self.register_buffer("aspect_of_tag", torch.tensor(ASPECT_OF_TAG), persistent=False)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -190,9 +187,7 @@ class Clamp(Tagger):
         assert output.regions_BRD is not None
         assert output.region_mask_BR is not None
         losses = super().losses(output, batch)
-        aspect_BT = torch.where(batch.tags_BT == IGNORED, IGNORED, self.aspect_of_tag[batch.tags_BT.clamp(min=0)])
-        logits_BT3 = self.aspect_head(output.text_BTD)
-        losses["aspect"] = F.cross_entropy(logits_BT3.flatten(0, 1).float(), aspect_BT.flatten(), ignore_index=IGNORED)
+        losses["aspect"] = self.aspect_head.loss(output.text_BTD, batch.tags_BT)
         contrast = self.contrast(
             output.text_BTD,
             batch.word_mask_BT,

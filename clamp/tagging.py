@@ -135,6 +135,22 @@ class TagDecoder(nn.Module):
         return [decode_tags([TAGS[index] for index in row]) for row in tags_BT.tolist()]
 
 
+class AspectHead(nn.Linear):
+    """The auxiliary task of tagging aspects without their polarity: states (..., D) -> logits over ASPECT_TAGS."""
+
+    aspect_of_tag: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, len(ASPECT_TAGS))
+        self.register_buffer("aspect_of_tag", torch.tensor(ASPECT_OF_TAG), persistent=False)
+
+    def loss(self, text_BTD: Tensor, tags_BT: Tensor) -> Tensor:
+        """Mean cross-entropy per word; tags_BT holds joint tags, and IGNORED outside the words."""
+        aspect_BT = torch.where(tags_BT == IGNORED, IGNORED, self.aspect_of_tag[tags_BT.clamp(min=0)])
+        logits_BT3 = self(text_BTD)
+        return F.cross_entropy(logits_BT3.flatten(0, 1).float(), aspect_BT.flatten(), ignore_index=IGNORED)
+
+
 def polarity_probabilities(log_probs_TC: Tensor, start: int, end: int) -> Tensor:
     """(3,) p(polarity) of a given span: the product of its joint tag probabilities, renormalised over POLARITIES."""
     scores = [

@@ -49,8 +49,8 @@ VARIANTS: dict[str, Variant] = {
     "single_cross_attention": Variant(
         "single cross-attention baseline", {"model.architecture": "single_cross_attention"}
     ),
-    "cmmt": Variant("CMMT baseline", {"model.architecture": "cmmt"}),
-    "dtca": Variant("DTCA baseline", {"model.architecture": "dtca"}),
+    "cmmt": Variant("CMMT baseline, simplified", {"model.architecture": "cmmt"}),
+    "dtca": Variant("DTCA baseline, simplified", {"model.architecture": "dtca"}),
     "image_prefix": Variant("image prefix baseline", {"model.architecture": "image_prefix"}),
     # what it reads of an image is its caption, whatever the others read
     "caption_concat": Variant("caption baseline", {"model.architecture": "caption_concat", "data.visual": "proxy"}),

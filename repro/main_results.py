@@ -35,8 +35,8 @@ _MEASURED: dict[str, Callable[[Cell], str]] = {
 }
 _IN_WORDS = {
     "single_cross_attention": "a single cross-attention",
-    "cmmt": "CMMT",
-    "dtca": "DTCA",
+    "cmmt": "a simplified CMMT",
+    "dtca": "a simplified DTCA",
     "image_prefix": "an image prefix",
     "caption_concat": "an appended caption",
     "text_only": "text only",

@@ -22,7 +22,8 @@ class Batch:
     """B tweets of at most T words (S sub-words, L proxy sub-words). Masks are True where there is something.
 
     `first_BT` is the sub-word position of every word; `tags_BT` holds IGNORED outside the words; `aspect_spans_N3`
-    (tweet, start, end); `pixels_BCHW` uint8.
+    (tweet, start, end); `pixels_BCHW` uint8; `segment_ids_BS` tells a tweet (0) from the caption after it (1), where
+    captions are appended.
     """
 
     tweets: list[Tweet]
@@ -36,6 +37,7 @@ class Batch:
     pixels_BCHW: Tensor | None = None
     proxy_ids_BL: Tensor | None = None
     proxy_mask_BL: Tensor | None = None
+    segment_ids_BS: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on a device."""
@@ -48,6 +50,7 @@ class _Encoded:
     """One tweet as ids, and the sub-word position of each word that truncation left."""
 
     ids: list[int]
+    segments: list[int]
     first: list[int]
     proxy_ids: list[int]
 
@@ -67,6 +70,7 @@ class EncodedTweets:
     def __init__(self, tweets: Sequence[Tweet], tokenizer: PreTrainedTokenizerFast, config: ModelConfig) -> None:
         self.tweets = list(tweets)
         self.vision = config.vision
+        self.appends_caption = config.architecture == "caption_concat"
         self.max_tokens = config.text.max_tokens
         self._tokenizer = tokenizer
         self._encoded = [self._encode(tweet) for tweet in self.tweets]
@@ -81,17 +85,27 @@ class EncodedTweets:
         return [len(row.ids) + len(row.proxy_ids) for row in self._encoded]
 
     def _encode(self, tweet: Tweet) -> _Encoded:
-        encoding = self._tokenizer(
-            self._readable(tweet.words), is_split_into_words=True, truncation=True, max_length=self.max_tokens
-        )
+        words = self._readable(tweet.words)
+        encoding = self._tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.max_tokens)
+        caption = (tweet.proxy or "").split() if self.appends_caption else []
+        if caption and self._room_after(len(encoding["input_ids"])) > 0:
+            encoding = self._tokenizer(
+                words, caption, is_split_into_words=True, truncation="only_second", max_length=self.max_tokens
+            )
         first: list[int] = []
-        for position, word in enumerate(encoding.word_ids()):
-            if word is not None and word == len(first):
+        for position, (word, sequence) in enumerate(zip(encoding.word_ids(), encoding.sequence_ids(), strict=True)):
+            if sequence == 0 and word == len(first):  # special tokens are of no sequence, a caption is of sequence 1
                 first.append(position)
         proxy_ids: list[int] = []
-        if self.vision.kind == "proxy" and tweet.proxy:
+        if self.vision.kind == "proxy" and tweet.proxy and not self.appends_caption:
             proxy_ids = self._tokenizer(tweet.proxy, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return _Encoded(encoding["input_ids"], first, proxy_ids)
+        return _Encoded(encoding["input_ids"], encoding.encodings[0].type_ids, first, proxy_ids)
+
+    def _room_after(self, length: int) -> int:
+        """Sub-words of a second segment that fit behind a first one of `length`, special tokens included."""
+        separators = self._tokenizer.num_special_tokens_to_add(pair=True)
+        separators -= self._tokenizer.num_special_tokens_to_add(pair=False)
+        return self.max_tokens - length - separators
 
     def _readable(self, words: Sequence[str]) -> list[str]:
         """The words, those that the tokenizer would drop without a trace (control characters, say) as unknown."""
@@ -122,7 +136,10 @@ class EncodedTweets:
             if aspect.start < len(rows[b].first)
         ]
         visual: dict[str, Tensor] = {}
-        if self.vision.kind == "proxy":
+        if self.appends_caption:
+            visual = {"segment_ids_BS": _pad([row.segments for row in rows], 0)}
+            image_mask_B = torch.tensor([bool(tweet.proxy) for tweet in tweets])
+        elif self.vision.kind == "proxy":
             proxies = [row.proxy_ids for row in rows]
             visual = {"proxy_ids_BL": _pad(proxies, self._tokenizer.pad_token_id), "proxy_mask_BL": _mask(proxies)}
             image_mask_B = visual["proxy_mask_BL"].any(dim=1)

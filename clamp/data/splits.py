@@ -13,7 +13,7 @@ import numpy as np
 from clamp.config import ConfigError, DataConfig, SyntheticConfig
 from clamp.data.schema import Tweet
 from clamp.data.synthetic import generate_synthetic
-from clamp.data.twitter import SPLITS, load_twitter, twitter_manifest
+from clamp.data.twitter import SPLITS, Visual, load_twitter, twitter_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def _synthetic(config: SyntheticConfig) -> dict[str, list[Tweet]]:
 
 
 def _digest(tweets: Iterable[Tweet]) -> str:
-    """sha256 of all that a generated tweet holds: words, aspects, distractors and pixels."""
+    """sha256 of all that a generated tweet holds: words, aspects, distractors, caption and pixels."""
     digest = hashlib.sha256()
     for tweet in tweets:
         digest.update(repr(replace(tweet, image=None)).encode())
@@ -67,6 +67,12 @@ def _folder(data: DataConfig, root: Path | None) -> Path:
     return root / data.name
 
 
+def _only(tweet: Tweet, visual: Visual) -> Tweet:
+    """The tweet with no more of its image than `visual` asks for."""
+    image = tweet.image if visual == "image" else None
+    return replace(tweet, image=image, proxy=tweet.proxy if visual == "proxy" else None)
+
+
 def data_manifest(data: DataConfig, root: Path | None) -> dict[str, str]:
     """The manifest of `load_splits` without its tweets; of generated data once per process and config."""
     if data.name == "synthetic":
@@ -78,7 +84,7 @@ def load_splits(data: DataConfig, root: Path | None) -> Splits:
     """The tweets of a data set.
 
     `root` holds twitter2015/ and twitter2017/, and their images in <name>_images/ or images/; generated data needs
-    none. ConfigError where the config asks for what the data set has not, DataError where its files are unsound.
+    none. ConfigError where the folder is missing from the call, DataError where its files are unsound.
     """
     if data.name != "synthetic":
         folder = _folder(data, root)
@@ -87,10 +93,7 @@ def load_splits(data: DataConfig, root: Path | None) -> Splits:
         }
         return Splits(**tweets, manifest=data_manifest(data, root))
 
-    if data.visual == "proxy":
-        raise ConfigError("data.visual: generated tweets have no proxy text")
     tweets = _synthetic(data.synthetic)
     manifest = _synthetic_manifest(tweets)
-    if data.visual == "none":
-        tweets = {split: [replace(tweet, image=None) for tweet in part] for split, part in tweets.items()}
-    return Splits(**tweets, manifest=manifest)
+    kept = {split: [_only(tweet, data.visual) for tweet in part] for split, part in tweets.items()}
+    return Splits(**kept, manifest=manifest)

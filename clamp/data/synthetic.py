@@ -2,7 +2,7 @@
 
 An entity is a colour word and a shape word, and in the image that coloured shape with a mouth: smile POS, flat NEU,
 frown NEG. The words tell an aspect's polarity, or say only that it can be seen: then its mouth is the sole evidence.
-docs/synthetic.md has the grammar and the two bounds that follow from it.
+A caption names the figures, not their mouths. docs/synthetic.md has the grammar and the bounds that follow from it.
 """
 
 from __future__ import annotations
@@ -140,6 +140,14 @@ def _paint(
     return np.clip(np.rint(image, out=image), 0.0, 255.0, out=image).astype(np.uint8)
 
 
+def _caption(entities: Sequence[tuple[str, str]], places: Sequence[int]) -> str:
+    """What a captioner would say: colour and shape of every figure, in reading order, and nothing of their mouths.
+
+    The order of the cells, so that it does not tell which of them the tweet mentions.
+    """
+    return " , ".join(f"{colour} {shape}" for _, (colour, shape) in sorted(zip(places, entities, strict=True)))
+
+
 def _tweet(
     rng: np.random.Generator, name: str, image_told_share: float, distractors: int, cells: int, noise: float
 ) -> Tweet:
@@ -155,10 +163,10 @@ def _tweet(
     for i in range(count):
         if by_image[i]:
             mouths[i] = labels[i]
-    entities = [(_COLOUR_WORDS[colours[i]], _SHAPE_WORDS[shapes[i]]) for i in range(count)]
+    entities = [(_COLOUR_WORDS[colour], _SHAPE_WORDS[shape]) for colour, shape in zip(colours, shapes, strict=True)]
     polarities = [POLARITIES[label] for label in labels]
     words_on = [UNTOLD_WORDS if by_image[i] else POLARITY_WORDS[polarities[i]] for i in range(count)]
-    words, starts = _write(rng, entities, words_on)
+    words, starts = _write(rng, entities[:count], words_on)
     told_by: list[Literal["text", "image"]] = ["image" if told else "text" for told in by_image]
     return Tweet(
         id=name,
@@ -167,6 +175,7 @@ def _tweet(
             Aspect(starts[i], starts[i] + 2, polarities[i], region=places[i], told_by=told_by[i]) for i in range(count)
         ),
         image=_paint(rng, cells, noise, list(zip(places, colours, shapes, mouths, strict=True))),
+        proxy=_caption(entities, places),
         distractors=tuple(places[count:]),
         cells=cells,
     )

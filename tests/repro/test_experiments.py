@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clamp.baselines import ARCHITECTURES
 from clamp.config import ConfigError, override
 from repro.experiments import GROUPS, PROFILES, VARIANTS, Inputs, Run, plan
 
@@ -30,10 +31,11 @@ def test_default_suite_has_three_seeds_of_the_main_systems_and_one_of_the_other_
     assert cells(plan("synthetic")) == expected
 
 
-def test_offline_by_default_compares_clamp_with_text_only() -> None:
-    expected = {("twitter2015", v): 3 for v in ("full", "text_only")}
-    expected |= {("twitter2017", v): 1 for v in ("full", "text_only")}
-    assert cells(plan("offline")) == expected
+def test_offline_by_default_has_three_seeds_of_four_systems_and_one_of_the_other_baselines() -> None:
+    several = ("full", "text_only", "single_cross_attention", "cmmt")
+    others = ("dtca", "image_prefix", "caption_concat")
+    seeds = dict.fromkeys(several, 3) | dict.fromkeys(others, 1)
+    assert cells(plan("offline")) == {(d, v): n for d in ("twitter2015", "twitter2017") for v, n in seeds.items()}
 
 
 def test_a_variant_outside_the_default_runs_once_on_request() -> None:
@@ -41,17 +43,25 @@ def test_a_variant_outside_the_default_runs_once_on_request() -> None:
 
 
 def test_seeds_gives_everything_selected_that_many() -> None:
+    assert set(GROUPS["main"]) == {"full", *GROUPS["baselines"]}
     runs = plan("offline", only=["main"], seeds=2)
     assert cells(runs) == {(d, v): 2 for d in ("twitter2015", "twitter2017") for v in GROUPS["main"]}
     assert {(run.seed, run.config.train.seed) for run in runs} == {(0, 0), (1, 1)}
 
 
 def test_only_takes_groups_and_names_together() -> None:
-    assert {run.variant for run in plan("synthetic", only=["baselines", "no_gate"])} == {
-        "single_cross_attention",
-        "text_only",
-        "no_gate",
-    }
+    baselines = {run.variant for run in plan("synthetic", only=["baselines"])}
+    assert baselines == set(ARCHITECTURES) - {"clamp"}
+    assert {run.variant for run in plan("synthetic", only=["baselines", "no_gate"])} == {*baselines, "no_gate"}
+
+
+def test_a_baseline_is_the_architecture_of_its_name() -> None:
+    assert all(run.config.model.architecture == run.variant for run in plan("paper", only=["baselines"]))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_caption_baseline_reads_captions_whatever_the_others_read(profile: str) -> None:
+    assert {run.config.data.visual for run in plan(profile, only=["caption_concat"])} == {"proxy"}
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -245,6 +245,17 @@ def test_too_many_entities_for_the_image_are_refused() -> None:
         generate_synthetic(1, 0, cells=3, distractors=7)
 
 
+def test_a_caption_names_every_figure_in_reading_order_and_nothing_else() -> None:
+    for tweet in quiet_tweets():
+        assert tweet.proxy is not None
+        figures = [tuple(figure.split()) for figure in tweet.proxy.split(" , ")]
+        assert len(figures) == len(set(figures)) == len(tweet.aspects) + len(tweet.distractors)
+        assert all(colour in COLOURS and shape in SHAPES for colour, shape in figures)
+        cells = sorted([*tweet.distractors, *(aspect.region for aspect in tweet.aspects)])
+        for aspect in tweet.aspects:
+            assert figures[cells.index(aspect.region)] == entity_of(tweet, aspect)
+
+
 def test_the_vocabulary_has_every_word_once_and_in_use() -> None:
     assert len(set(VOCABULARY)) == len(VOCABULARY)
     used = {word for tweet in quiet_tweets() for word in tweet.words}

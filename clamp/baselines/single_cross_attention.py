@@ -1,6 +1,8 @@
-"""What CLAMP is compared with, on the same encoders, data and training loop."""
+"""One cross-attention of words over patches."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from torch import nn
 from transformers import PreTrainedTokenizerFast
@@ -8,15 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from clamp.config import ModelConfig
 from clamp.data.collate import Batch
 from clamp.fusion import CrossAttentionStage, StageOutput, dropout_seeds, split_heads
-from clamp.model import Clamp, Output, Tagger
-
-
-class TextOnly(Tagger):
-    """A sequence tagger over the words alone: what there is to gain from the image starts here."""
-
-    def forward(self, batch: Batch, *, need_attention: bool = False) -> Output:
-        text_BTD = self.encode_text(batch)
-        return Output(self.tag_head(text_BTD), text_BTD)
+from clamp.model import Output, Tagger
 
 
 class SingleCrossAttention(Tagger):
@@ -27,6 +21,7 @@ class SingleCrossAttention(Tagger):
     """
 
     uses_image = True
+    gated: ClassVar[bool] = True
 
     def __init__(
         self, config: ModelConfig, *, tokenizer: PreTrainedTokenizerFast | None = None, pretrained: bool = True
@@ -34,7 +29,7 @@ class SingleCrossAttention(Tagger):
         super().__init__(config, tokenizer=tokenizer, pretrained=pretrained)
         self.dropout = config.dropout
         self.key_value = nn.Linear(config.width, 2 * config.width)
-        self.stage = CrossAttentionStage(config, gate=True, focus=False)
+        self.stage = CrossAttentionStage(config, gate=self.gated, focus=False)
 
     def forward(self, batch: Batch, *, need_attention: bool = False) -> Output:
         text_BTD = self.encode_text(batch)
@@ -47,10 +42,3 @@ class SingleCrossAttention(Tagger):
         )  # fmt: skip
         stage = StageOutput(x_BTD, context_BTD, "patch", attention_BTR=attention_BTR)
         return Output(self.tag_head(x_BTD), text_BTD, [stage], regions_BRD, mask_BR, grid)
-
-
-ARCHITECTURES: dict[str, type[Tagger]] = {
-    "clamp": Clamp,
-    "text_only": TextOnly,
-    "single_cross_attention": SingleCrossAttention,
-}

@@ -1,0 +1,108 @@
+"""The command line: `python -m kernels.bench --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from kernels.bench import machine, report, targets
+from kernels.bench.sections import run_apart, run_here, sections
+from kernels.bench.timing import Row
+
+_SECONDS = 570.0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m kernels.bench",
+        description="Check the kernels on this machine's GPU and time them against their peers; ends within ten "
+        "minutes. Writes DIR/gpu.json and prints a summary.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+    parser.add_argument("--only", nargs="+", default=[], metavar="SECTION", help="only these sections (default: all)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="run everything on the CPU, at tiny shapes, into DIR/rehearsal.json: its times mean nothing",
+    )
+    where.add_argument(
+        "--cpu",
+        action="store_true",
+        help="instead, time the PyTorch implementations on the CPU, and measure InfoNCE's memory, into DIR/cpu.json",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make a report. 0: done; 1: done, but a check found an operator wrong; 2: it cannot be made."""
+    options = _parser().parse_args(argv)
+    if options.cpu:
+        from kernels.bench import cpu
+
+        return _finish(cpu.measured(_say), options.out / "cpu.json")
+    if not options.rehearse and not torch.cuda.is_available():
+        print(
+            "error: no CUDA device: the GPU report needs one (--rehearse runs it on the CPU, without figures)",
+            file=sys.stderr,
+        )
+        return 2
+    known = sections(options.rehearse)
+    unknown = [name for name in options.only if name not in known]
+    if unknown:
+        print(f"error: no section {unknown[0]!r}; there are {', '.join(map(repr, known))}", file=sys.stderr)
+        return 2
+    return _report(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    start = time.monotonic()
+    chosen = {n: s for n, s in sections(options.rehearse).items() if not options.only or n in options.only}
+    kind = "rehearsal" if options.rehearse else "gpu"
+    made: dict[str, Any] = {"schema": report.SCHEMA, "kind": kind, "provenance": machine.provenance()}
+    made |= {"sections": {}, "rows": [], "targets": []}
+
+    def emit(section: str, row: Row) -> None:
+        made["rows"].append({"section": section, **row})
+        _say(report.progress_line(section, row))
+
+    if options.rehearse:
+        made["sections"] = run_here(chosen, emit)
+    else:
+        made["sections"] = run_apart(chosen, emit, start + _SECONDS)
+    made["targets"] = targets.judge(made["rows"])
+    return _finish(made, options.out / f"{kind}.json")
+
+
+def _finish(made: dict[str, Any], path: Path) -> int:
+    try:
+        report.write(made, path)
+    except OSError as error:
+        print(f"error: cannot write {path}: {error.strerror}", file=sys.stderr)
+        return 2
+    print(f"\n{report.text(made)}\n\n{path}")
+    return (
+        1 if any("check" in row and row["variant"] == targets.OURS and not row["right"] for row in made["rows"]) else 0
+    )
+
+
+_STARTED = time.monotonic()
+
+
+def _say(line: str) -> None:
+    print(f"{time.monotonic() - _STARTED:6.1f} s  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

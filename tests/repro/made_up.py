@@ -8,7 +8,7 @@ import numpy as np
 
 from clamp.config import Config
 from clamp.data import SPLITS
-from repro.experiments import PROFILES, VARIANTS, plan
+from repro.experiments import GROUPS, PROFILES, VARIANTS, plan
 
 SOURCE = "0123456789abcdef"
 TWEETS = 200
@@ -110,7 +110,7 @@ def _metrics(
         {"level": level, "pointing": share, "n": 480, "distractor_mass": rng.uniform(0.1, 0.2)}
         for level, share in zip(STAGES, (0.4, 0.95, 0.9), strict=True)
     ]
-    points = dataset == "synthetic" and variant != "text_only"
+    points = dataset == "synthetic" and variant not in ("text_only", "caption_concat")
     return {
         "joint": joint,
         "mate": mate,
@@ -127,7 +127,7 @@ def _metrics(
 
 
 def _weighting(variant: str, steps: list[int], rng: np.random.Generator) -> dict[str, Any] | None:
-    if variant in ("text_only", "single_cross_attention"):
+    if variant in GROUPS["baselines"]:
         return None
     ends = {"tagging": -3.6, "aspect": 2.0, "global": 2.4, "local": 2.1}
     starts = {"tagging": 0.0, "aspect": 2.0, "global": 3.0, "local": 2.0}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from clamp.data.schema import POLARITIES, Polarity
+
+Look = Literal["usual", "unseen"]
 
 # Name -> fill. All are bright enough for a black mouth, so that one detector can read every mouth.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -36,8 +39,9 @@ SHAPES: dict[str, float] = {
 
 # How far the middle of the mouth lies below its corners, in the order of POLARITIES, as a share of the sprite.
 _MOUTH_SAG = dict(zip(POLARITIES, (0.26, 0.0, -0.26), strict=True))
-_MOUTH_WIDTH = 0.5
-_MOUTH_STROKE = 0.11
+_MOUTH_WIDTH: dict[Look, float] = {"usual": 0.5, "unseen": 0.56}
+_MOUTH_STROKE: dict[Look, float] = {"usual": 0.11, "unseen": 0.09}
+_SHADE = 0.8  # of the unseen look's colours: the nearest two stay further apart than a shade moves one
 _THINNEST_STROKE = 1.2  # pixels; a thinner one fades on 8-pixel cells
 _OVERSAMPLING = 8
 
@@ -74,30 +78,30 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in points]
 
 
-def _draw(size: int, colour: str, shape: str, polarity: Polarity) -> np.ndarray:
+def _draw(size: int, colour: str, shape: str, polarity: Polarity, look: Look) -> np.ndarray:
     """One sprite, (size, size, 4) uint8 RGBA."""
-    fill = COLOURS[colour]
+    fill = COLOURS[colour] if look == "usual" else tuple(round(_SHADE * level) for level in COLOURS[colour])
     scale = size * _OVERSAMPLING
     canvas = Image.new("RGBA", (scale, scale), (*fill, 0))
     pen = ImageDraw.Draw(canvas)
     pen.polygon([(x * scale, y * scale) for x, y in _outline(shape)], fill=(*fill, 255))
     across = np.linspace(-1.0, 1.0, 17)
-    x = (0.5 + 0.5 * _MOUTH_WIDTH * across) * scale
+    x = (0.5 + 0.5 * _MOUTH_WIDTH[look] * across) * scale
     y = (SHAPES[shape] + _MOUTH_SAG[polarity] * (0.5 - across**2)) * scale
-    stroke = max(_MOUTH_STROKE * size, _THINNEST_STROKE) * _OVERSAMPLING
+    stroke = max(_MOUTH_STROKE[look] * size, _THINNEST_STROKE) * _OVERSAMPLING
     pen.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=(*_INK, 255), width=round(stroke), joint="curve")
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX))
 
 
 @lru_cache(maxsize=8)
-def sprites(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every entity with every mouth, `size` pixels a side.
+def sprites(size: int, look: Look = "usual") -> tuple[np.ndarray, np.ndarray]:
+    """Every entity with every mouth, `size` pixels a side; the "unseen" look is darker, with a thinner, wider mouth.
 
     Returns the colours times their coverage, (colours, shapes, polarities, size, size, 3) float32 in 0..255, and what
     they leave of the background, (colours, shapes, polarities, size, size, 1) float32 in 0..1; axes in the order of
     COLOURS, SHAPES and POLARITIES.
     """
-    drawn = [[[_draw(size, c, s, p) for p in POLARITIES] for s in SHAPES] for c in COLOURS]
+    drawn = [[[_draw(size, c, s, p, look) for p in POLARITIES] for s in SHAPES] for c in COLOURS]
     rgba = np.array(drawn, dtype=np.float32)
     coverage = rgba[..., 3:] / np.float32(255.0)
     paint, remainder = rgba[..., :3] * coverage, 1.0 - coverage

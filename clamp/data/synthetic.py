@@ -8,17 +8,20 @@ A caption names the figures, not their mouths. docs/synthetic.md has the grammar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
 
 from clamp.config import ConfigError
 from clamp.data.schema import POLARITIES, Aspect, Polarity, Tweet
-from clamp.data.sprites import COLOURS, SHAPES, sprites
+from clamp.data.sprites import COLOURS, SHAPES, Look, sprites
 
 IMAGE_SIZE = 64  # pixels a side
 MAX_ASPECTS = 3
 WORD_RANGE = (8, 20)
+
+Redraw = Literal["nothing", "mentioned", "distractors"]
 
 POLARITY_WORDS: dict[Polarity, tuple[str, ...]] = {
     "POS": ("lovely", "superb", "brilliant", "wonderful", "excellent", "delightful"),
@@ -31,7 +34,7 @@ LINK_WORDS = ("is", "was", "looks", "seems")
 
 # "S" is the word on polarity, "A" the aspect, "V" a link word. An aspect before a link word is described after it, any
 # other by the word just before it: this rule is what makes the text unambiguous.
-_CLAUSES = (
+CLAUSES = (
     ("S", "A"),
     ("a", "S", "A"),
     ("the", "S", "A"),
@@ -40,6 +43,15 @@ _CLAUSES = (
     ("the", "A", "V", "S"),
     ("the", "A", "V", "so", "S"),
     ("my", "A", "V", "S"),
+)
+# Other ways to say the same with the same words, by the same rule: for tests on what training never showed.
+UNSEEN_CLAUSES = (
+    ("wow", "the", "S", "A"),
+    ("my", "so", "S", "A"),
+    ("what", "the", "S", "A"),
+    ("every", "A", "V", "S"),
+    ("a", "A", "V", "again", "S"),
+    ("no", "A", "V", "S"),
 )
 _JOINTS = ("and", "but", "while", "then", ",")
 
@@ -61,7 +73,7 @@ VOCABULARY: tuple[str, ...] = tuple(
             *UNTOLD_WORDS,
             *LINK_WORDS,
             *_JOINTS,
-            *(word for phrase in (*_CLAUSES, *_FILLERS) for word in phrase if word not in _SLOTS),
+            *(word for phrase in (*CLAUSES, *_FILLERS) for word in phrase if word not in _SLOTS),
         ]
     )
 )
@@ -92,14 +104,17 @@ def _fillers(rng: np.random.Generator, length: int) -> list[list[str]]:
 
 
 def _write(
-    rng: np.random.Generator, entities: Sequence[tuple[str, str]], words_on: Sequence[Sequence[str]]
+    rng: np.random.Generator,
+    entities: Sequence[tuple[str, str]],
+    words_on: Sequence[Sequence[str]],
+    known_clauses: Sequence[Sequence[str]],
 ) -> tuple[list[str], list[int]]:
     """The words of a tweet on these entities, each with its choice of polarity words, and where each entity starts."""
     clauses: list[list[str]] = []
     offsets = []
     for number, (entity, options) in enumerate(zip(entities, words_on, strict=True)):
         clause = [_pick(rng, _JOINTS)] if number else []
-        for slot in _pick(rng, _CLAUSES):
+        for slot in _pick(rng, known_clauses):
             if slot == "A":
                 offsets.append(len(clause))
                 clause += entity
@@ -121,13 +136,13 @@ def _write(
 
 
 def _paint(
-    rng: np.random.Generator, cells: int, noise: float, shown: Sequence[tuple[int, int, int, int]]
+    rng: np.random.Generator, cells: int, noise: float, look: Look, shown: Sequence[tuple[int, int, int, int]]
 ) -> np.ndarray:
     """An image of (cell, colour, shape, mouth) entities on a grey ground, (64, 64, 3) uint8."""
     cell_size = IMAGE_SIZE // cells
     play = cell_size // 8  # pixels by which an entity may be off
     size = cell_size - play
-    paint, remainder = sprites(size)
+    paint, remainder = sprites(size, look)
     image = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), rng.uniform(90.0, 165.0), dtype=np.float32)
     for cell, colour, shape, mouth in shown:
         top = cell // cells * cell_size + int(rng.integers(play + 1))
@@ -148,25 +163,40 @@ def _caption(entities: Sequence[tuple[str, str]], places: Sequence[int]) -> str:
     return " , ".join(f"{colour} {shape}" for _, (colour, shape) in sorted(zip(places, entities, strict=True)))
 
 
-def _tweet(
-    rng: np.random.Generator, name: str, image_told_share: float, distractors: int, cells: int, noise: float
-) -> Tweet:
+@dataclass(frozen=True)
+class _Settings:
+    """The arguments of `generate_synthetic` that every tweet is made by."""
+
+    image_told_share: float
+    distractors: int
+    cells: int
+    noise: float
+    clauses: Sequence[Sequence[str]]
+    look: Look
+    redraw: Redraw
+
+
+def _tweet(rng: np.random.Generator, name: str, settings: _Settings) -> Tweet:
     count = int(rng.integers(1, MAX_ASPECTS + 1))
-    visible = count + distractors
+    visible = count + settings.distractors
     codes = rng.permutation(len(COLOURS) * len(SHAPES))[:visible]
     colours, shapes = (codes // len(SHAPES)).tolist(), (codes % len(SHAPES)).tolist()
-    places = rng.permutation(cells * cells)[:visible].tolist()
+    places = rng.permutation(settings.cells**2)[:visible].tolist()
     mouths = rng.integers(len(POLARITIES), size=visible).tolist()
     labels = rng.integers(len(POLARITIES), size=count).tolist()
-    by_image = (rng.random(count) < image_told_share).tolist()
+    by_image = (rng.random(count) < settings.image_told_share).tolist()
 
+    # After all draws, so that the rest of the scene and every word stay what they were.
     for i in range(count):
         if by_image[i]:
+            labels[i] = _other(labels[i]) if settings.redraw == "mentioned" else labels[i]
             mouths[i] = labels[i]
+    if settings.redraw == "distractors":
+        mouths[count:] = map(_other, mouths[count:])
     entities = [(_COLOUR_WORDS[colour], _SHAPE_WORDS[shape]) for colour, shape in zip(colours, shapes, strict=True)]
     polarities = [POLARITIES[label] for label in labels]
     words_on = [UNTOLD_WORDS if by_image[i] else POLARITY_WORDS[polarities[i]] for i in range(count)]
-    words, starts = _write(rng, entities[:count], words_on)
+    words, starts = _write(rng, entities[:count], words_on, settings.clauses)
     told_by: list[Literal["text", "image"]] = ["image" if told else "text" for told in by_image]
     return Tweet(
         id=name,
@@ -174,11 +204,18 @@ def _tweet(
         aspects=tuple(
             Aspect(starts[i], starts[i] + 2, polarities[i], region=places[i], told_by=told_by[i]) for i in range(count)
         ),
-        image=_paint(rng, cells, noise, list(zip(places, colours, shapes, mouths, strict=True))),
+        image=_paint(
+            rng, settings.cells, settings.noise, settings.look, list(zip(places, colours, shapes, mouths, strict=True))
+        ),
         proxy=_caption(entities, places),
         distractors=tuple(places[count:]),
-        cells=cells,
+        cells=settings.cells,
     )
+
+
+def _other(polarity: int) -> int:
+    """Another polarity than this one, by index; every one of them in turn."""
+    return (polarity + 1) % len(POLARITIES)
 
 
 def generate_synthetic(
@@ -189,6 +226,9 @@ def generate_synthetic(
     distractors: int = 2,
     cells: int = 4,
     noise: float = 16.0,
+    clauses: Sequence[Sequence[str]] = CLAUSES,
+    look: Look = "usual",
+    redraw: Redraw = "nothing",
     id_prefix: str = "synthetic-",
 ) -> list[Tweet]:
     """`n` tweets of 8 to 20 words with 1 to 3 aspects, and images (64, 64, 3) uint8 of cells x cells cells.
@@ -197,9 +237,14 @@ def generate_synthetic(
     is drawn without regard to its polarity. `distractors` is how many entities an image shows beyond those that the
     tweet mentions, `noise` the standard deviation of pixel noise in grey levels. The same arguments give the same
     bytes, and a longer set starts with the shorter one. ConfigError if the entities do not fit into the image.
+
+    For tests of what training never showed: other `clauses`, and the entities' other `look`. For counterfactuals, the
+    same tweets with some mouths redrawn as another polarity's and nothing else changed: "mentioned" those of aspects
+    that the image tells, whose annotated polarity follows; "distractors" those of the entities not mentioned.
     """
     if MAX_ASPECTS + distractors > cells * cells:
         reason = f"{MAX_ASPECTS} aspects and {distractors} distractors do not fit into {cells} x {cells} cells"
         raise ConfigError(f"synthetic data: distractors: {reason}")
     rng = np.random.default_rng(seed)
-    return [_tweet(rng, f"{id_prefix}{number:05d}", image_told_share, distractors, cells, noise) for number in range(n)]
+    settings = _Settings(image_told_share, distractors, cells, noise, clauses, look, redraw)
+    return [_tweet(rng, f"{id_prefix}{number:05d}", settings) for number in range(n)]

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from scipy.stats import chi2_contingency
 
 from clamp.config import ConfigError
 from clamp.data.schema import POLARITIES, Aspect, Polarity, Tweet
-from clamp.data.sprites import COLOURS, SHAPES, sprites
+from clamp.data.sprites import COLOURS, SHAPES, Look, sprites
 from clamp.data.synthetic import (
+    CLAUSES,
     IMAGE_SIZE,
     LINK_WORDS,
     MAX_ASPECTS,
     POLARITY_WORDS,
+    UNSEEN_CLAUSES,
     UNTOLD_WORDS,
     VOCABULARY,
     WORD_RANGE,
@@ -41,21 +44,21 @@ def told_in_words(words: tuple[str, ...]) -> list[tuple[int, Polarity | None]]:
         if first in COLOURS and second in SHAPES:
             after = words[start + 2 :]
             if after and after[0] in LINK_WORDS:
-                word = after[2] if after[1] == "so" else after[1]
+                word = after[1] if after[1] in MEANING else after[2]
             else:
                 word = words[start - 1]
             found.append((start, MEANING[word]))
     return found
 
 
-def seen_in_pixels(tweet: Tweet, colour: str, shape: str) -> tuple[int, Polarity]:
+def seen_in_pixels(tweet: Tweet, colour: str, shape: str, look: Look = "usual") -> tuple[int, Polarity]:
     """The cell and the mouth of the drawing of this entity that fits the picture best, at any offset in any cell."""
     cell_size = IMAGE_SIZE // tweet.cells
     play = cell_size // 8
     size = cell_size - play
     assert isinstance(tweet.image, np.ndarray)
     pixels = tweet.image.astype(np.float32)
-    paint, remainder = (table[COLOUR_CODE[colour], SHAPE_CODE[shape]] for table in sprites(size))
+    paint, remainder = (table[COLOUR_CODE[colour], SHAPE_CODE[shape]] for table in sprites(size, look))
     drawn = paint + remainder * np.median(pixels)
     grid = np.arange(tweet.cells) * cell_size
     tops, lefts = np.repeat(grid, tweet.cells), np.tile(grid, tweet.cells)
@@ -96,15 +99,18 @@ def many_tweets() -> list[Tweet]:
         ({"noise": 0.0, "cells": 8, "distractors": 10}, 80),
         ({"noise": 10.0, "cells": 2, "distractors": 1}, 40),
         ({"image_told_share": 1.0, "distractors": 13}, 80),
+        ({"clauses": UNSEEN_CLAUSES}, 100),
+        ({"look": "unseen"}, 100),
+        ({"redraw": "mentioned"}, 60),
     ],
 )
-def test_the_oracle_of_words_and_pixels_is_always_right(difficulty: dict[str, float], n: int) -> None:
-    tweets = generate_synthetic(n, 3, **difficulty)  # type: ignore[arg-type]
+def test_the_oracle_of_words_and_pixels_is_always_right(difficulty: dict[str, Any], n: int) -> None:
+    tweets = generate_synthetic(n, 3, **difficulty)
     predicted = []
     for tweet in tweets:
         spans = []
         for start, told in told_in_words(tweet.words):
-            _, mouth = seen_in_pixels(tweet, *tweet.words[start : start + 2])
+            _, mouth = seen_in_pixels(tweet, *tweet.words[start : start + 2], difficulty.get("look", "usual"))
             spans.append((start, start + 2, told or mouth))
         predicted.append(spans)
     assert span_scores(predicted, gold(tweets)).f1 == 1.0
@@ -237,6 +243,39 @@ def test_noise_changes_the_pixels_only() -> None:
         difference = second.image.astype(float) - first.image
         free = (first.image > 80) & (first.image < 170)  # where clipping at 0 and 255 takes little away
         assert abs(difference[free].std() - 30.0) < 1.5
+
+
+def test_unseen_clauses_are_unseen_and_need_no_new_word() -> None:
+    assert not set(CLAUSES) & set(UNSEEN_CLAUSES)
+    words = {word for tweet in generate_synthetic(200, 5, clauses=UNSEEN_CLAUSES) for word in tweet.words}
+    assert words <= set(VOCABULARY)
+
+
+def test_the_unseen_look_shows_the_same_scene_in_other_pixels() -> None:
+    usual, unseen = (generate_synthetic(20, 5, look=look) for look in ("usual", "unseen"))
+    assert all(np.any(a.image != b.image) for a, b in zip(usual, unseen, strict=True))
+    assert [replace(t, image=None) for t in usual] == [replace(t, image=None) for t in unseen]
+
+
+def test_redrawing_changes_those_mouths_and_their_labels_alone() -> None:
+    tweets, mentioned, distractors = (
+        generate_synthetic(60, 5, noise=0.0, redraw=redraw) for redraw in ("nothing", "mentioned", "distractors")
+    )
+    for tweet, other in zip(tweets, mentioned, strict=True):
+        assert replace(other, image=None, aspects=()) == replace(tweet, image=None, aspects=())
+        for aspect, changed in zip(tweet.aspects, other.aspects, strict=True):
+            same = aspect.told_by == "text"
+            assert (changed.polarity == aspect.polarity) == same
+            assert replace(changed, polarity=aspect.polarity) == aspect
+    for tweet, other in zip(tweets, distractors, strict=True):
+        assert replace(other, image=None) == replace(tweet, image=None)
+    for changed, cells_of in (
+        (mentioned, lambda tweet: {a.region for a in tweet.aspects if a.told_by == "image"}),
+        (distractors, lambda tweet: set(tweet.distractors)),
+    ):
+        for tweet, other in zip(tweets, changed, strict=True):
+            rows, columns = np.nonzero((tweet.image != other.image).any(axis=2))
+            assert set((rows // 16 * 4 + columns // 16).tolist()) == cells_of(tweet)
 
 
 def test_too_many_entities_for_the_image_are_refused() -> None:

@@ -14,7 +14,7 @@ from clamp.config import ConfigError
 from clamp.data import DataError, load_splits
 from repro import provenance, sources, store
 from repro.experiments import GROUPS, PROFILES, VARIANTS, plan
-from repro.launch import TRAIN, Setting, launch
+from repro.launch import EVALUATE, TRAIN, Setting, launch
 from repro.store import Job, StoreError
 
 _EXAMPLES = """\
@@ -121,10 +121,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def main(argv: Sequence[str] | None = None, train: str = TRAIN) -> int:
+def main(argv: Sequence[str] | None = None, train: str = TRAIN, evaluate: str = EVALUATE) -> int:
     """Run a command and return its exit code: 0 done, 1 a run failed, 2 unusable input, 130 interrupted.
 
-    `train` is the training function as "module:function".
+    `train` and `evaluate` are the functions that do it, as "module:function".
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = _parser().parse_args(arguments)
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None, train: str = TRAIN) -> int:
         if options.command == "status":
             return _status(options)
         if options.command == "run":
-            return _run(options, arguments, train)
+            return _run(options, arguments, train, evaluate)
         return _report(options.out)
     except (ConfigError, DataError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -175,15 +175,17 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace, arguments: Sequence[str], train: str) -> int:
+def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, evaluate: str) -> int:
     jobs = _jobs(options)
     settled = ("done",) if options.refresh else ("done", "stale")
-    waiting, stale = [], 0
+    waiting, unevaluated, stale = [], [], 0
     for job in jobs:
         state, problem = store.state(job)
         stale += state == "stale"
         if state not in settled:
             waiting.append(job)
+        elif state == "done" and store.needs_evaluation(job, sources.hash_of(evaluate.partition(":")[0])):
+            unevaluated.append(job)
         if problem:
             print(f"warning: {problem}; it is trained again", file=sys.stderr)
     _check_data(waiting, options.data)
@@ -191,10 +193,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str) -> i
     if stale and not options.refresh:
         print(f"{stale} runs were made by other sources and are shown so; --refresh replaces them", file=sys.stderr)
     failures = []
+    if unevaluated:
+        print(f"{len(unevaluated)} of them are to be evaluated, without training", file=sys.stderr)
+    waiting += unevaluated
     if waiting:
         invocation = provenance.Invocation.start(["python", "-m", "repro", *arguments])
         processes = options.processes or _default_processes(waiting)
-        failures = launch(waiting, min(processes, len(waiting)), Setting(invocation, options.data, train))
+        failures = launch(waiting, min(processes, len(waiting)), Setting(invocation, options.data, train, evaluate))
     for job in jobs:
         store.publish(job, options.out / "results")
     _report(options.out)

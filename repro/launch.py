@@ -32,15 +32,17 @@ from repro.progress import Progress
 from repro.store import Job, Record, StoreError
 
 TRAIN = "clamp.train:train"
+EVALUATE = "repro.evaluation:evaluate"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What every run of one launch shares. `train` is the training function as "module:function"."""
+    """What every run of one launch shares. `train` and `evaluate` are functions as "module:function"."""
 
     invocation: provenance.Invocation
     data_root: Path | None
     train: str = TRAIN
+    evaluate: str = EVALUATE
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
             if not job.result.exists() or store.state(job)[0] != "done":  # another process may just have done it
                 job.error.unlink(missing_ok=True)
                 _train_and_store(job, setting, lambda epoch, _, dev_f1: messages.send(_Epoch(epoch, dev_f1)))
+            if store.needs_evaluation(job, sources.hash_of(setting.evaluate.partition(":")[0])):
+                _evaluate_and_store(job, setting)
             messages.send(_Done(_outcome(store.read_record(job.result))))
     except Exception as error:
         disk_is_full = _disk_is_full(error)
@@ -235,8 +239,27 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
     (job.folder / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no more use
 
 
-def _resolve(train: str) -> Callable[..., dict[str, Any]]:
-    module, _, function = train.partition(":")
+def _evaluate_and_store(job: Job, setting: Setting) -> None:
+    import torch
+
+    run, config = job.run, job.run.config
+    torch.set_num_threads(config.train.threads)
+    test = load_splits(config.data, setting.data_root).test
+    record: Record = {
+        "schema": store.SCHEMA,
+        "profile": run.profile,
+        "experiment": run.experiment,
+        "variant": run.variant,
+        "seed": run.seed,
+        "key": job.key,
+        "evaluation_hash": sources.hash_of(setting.evaluate.partition(":")[0]),
+        "evaluation": _resolve(setting.evaluate)(config, job.model, test, setting.data_root),
+    }
+    store.write_atomically(job.evaluation, store.record_text(record))
+
+
+def _resolve(named: str) -> Callable[..., dict[str, Any]]:
+    module, _, function = named.partition(":")
     return getattr(importlib.import_module(module), function)
 
 

@@ -1,7 +1,7 @@
-"""A digest of the code that a training run executes: what must be the same for a result to be the same.
+"""A digest of the code that made a result: what must be the same for the result to be the same.
 
-It covers the modules of clamp/ and kernels/ that training imports, directly or through others, wherever in them the
-import stands. Tools beside them (benchmarks, prediction on a corpus) can grow without a finished run growing stale.
+It covers the modules of ours that the work imports, directly or through others, wherever in them the import stands.
+Tools beside them (benchmarks, prediction on a corpus) can grow without a finished run growing stale.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ from pathlib import Path
 
 TRAINING = "clamp.train"
 
-_HASHED_PACKAGES = ("clamp", "kernels")
+_PACKAGES = ("clamp", "kernels", "repro")
 _MAY_HAVE_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-@cache
 def source_hash() -> str:
-    """16 hex digits of what training does; comments, docstrings and layout do not count."""
+    """16 hex digits of what training does."""
+    return hash_of(TRAINING)
+
+
+@cache
+def hash_of(start: str) -> str:
+    """16 hex digits of module `start` and what it imports of ours; comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
-    for name, file in sorted(imported_modules(TRAINING).items()):
+    for name, file in sorted(imported_modules(start).items()):
         digest.update(f"{name}\n".encode())
         digest.update(syntax(file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 
 
 def imported_modules(start: str) -> dict[str, Path]:
-    """Module `start` and all of clamp and kernels that it imports, however indirectly: dotted name -> file."""
+    """Module `start` and all of ours that it imports, however indirectly: dotted name -> file."""
     found: dict[str, Path] = {}
     waiting = [start]
     while waiting:
@@ -45,7 +50,7 @@ def imported_modules(start: str) -> dict[str, Path]:
 def _file_of(module: str) -> Path | None:
     """Its source; None for what is no module of ours, such as a function that `from x import f` names."""
     package, *rest = module.split(".")
-    if package not in _HASHED_PACKAGES:
+    if package not in _PACKAGES:
         return None
     path = package_folder(package).joinpath(*rest)
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)

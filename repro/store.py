@@ -48,6 +48,14 @@ class Job:
         return self.folder / "result.json"
 
     @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation.json"
+
+    @property
     def error(self) -> Path:
         return self.folder / "error.txt"
 
@@ -133,6 +141,16 @@ def state(job: Job) -> tuple[State, str | None]:
     return ("stale" if stale_result(job) else "missing"), None
 
 
+def needs_evaluation(job: Job, evaluation_hash: str) -> bool:
+    """Whether a finished run has a checkpoint that nobody evaluated as it is done today."""
+    if not job.model.is_dir():
+        return False
+    try:
+        return read_record(job.evaluation)["evaluation_hash"] != evaluation_hash
+    except StoreError:
+        return True
+
+
 def stale_result(job: Job) -> Path | None:
     """The newest result with the same config, data and weights; of other sources, where the run itself has none."""
     same = {"config": job.run.config_dict(), "data": job.inputs.data, "weights": job.inputs.weights_revision}
@@ -152,12 +170,26 @@ def cell(results: Path, run: Run) -> Path:
     return results / run.profile / run.experiment / run.variant / f"seed{run.seed}.json"
 
 
+def evaluation_cell(results: Path, run: Run) -> Path:
+    """The published copy of what a run's checkpoint did under other conditions."""
+    return cell(results, run).with_name(f"evaluation-seed{run.seed}.json")
+
+
 def publish(job: Job, results: Path) -> None:
-    """Copy a finished run's record to its cell; one made by other sources fills an empty cell only."""
+    """Copy a finished run's record and evaluation to their cells; one of other sources fills an empty cell only."""
     target = cell(results, job.run)
     source = job.result if state(job)[0] == "done" else stale_result(job)
     if source is None or (source != job.result and target.exists()):
         return
+    _copy(source, target)
+    evaluation, target = source.with_name(job.evaluation.name), evaluation_cell(results, job.run)
+    if evaluation.exists():
+        _copy(evaluation, target)
+    else:
+        target.unlink(missing_ok=True)  # it would speak of another run
+
+
+def _copy(source: Path, target: Path) -> None:
     text = source.read_text(encoding="utf-8")
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         write_atomically(target, text)
@@ -165,5 +197,14 @@ def publish(job: Job, results: Path) -> None:
 
 def published(results: Path) -> list[Record]:
     """Every published record, in an order of its own; StoreError on the first that cannot be read."""
-    records = [read_record(path) for path in sorted(results.glob("*/*/*/seed*.json"))]
+    return _read_all(results, "*/*/*/seed*.json")
+
+
+def published_evaluations(results: Path) -> list[Record]:
+    """Every published evaluation, as `published`."""
+    return _read_all(results, "*/*/*/evaluation-seed*.json")
+
+
+def _read_all(results: Path, pattern: str) -> list[Record]:
+    records = [read_record(path) for path in sorted(results.glob(pattern))]
     return sorted(records, key=lambda r: (r["profile"], r["experiment"], r["variant"], r["seed"]))

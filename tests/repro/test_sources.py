@@ -76,7 +76,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(sources, "package_folder", lambda package: tmp_path / package)
-    monkeypatch.setattr(sources, "source_hash", sources.source_hash.__wrapped__)
+    monkeypatch.setattr(sources, "hash_of", sources.hash_of.__wrapped__)
     return tmp_path
 
 

@@ -16,6 +16,10 @@ class View(NamedTuple):
     s: tuple[int, ...]
 
 
+def view(x: torch.Tensor | None) -> View | None:
+    return None if x is None else View(x, x.stride()[:3])
+
+
 class Dropout(NamedTuple):
     """What `philox` defines a mask by: the seed, its threshold, and what kept elements are multiplied by."""
 
@@ -53,21 +57,22 @@ def store_rows(x, b, h, i_N, valid_N, rows, D: tl.constexpr, BLOCK_D: tl.constex
 
 
 @triton.jit
-def load_vector(x, b, i_N, valid_N, other: tl.constexpr):
+def load_vector(x, b, i_N, valid_N, other: tl.constexpr, EVICTION: tl.constexpr = ""):
     """Elements i of row b of a matrix."""
-    return tl.load(x.p + b.to(tl.int64) * x.s[0] + i_N * x.s[1], mask=valid_N, other=other)
+    p_row = x.p + b.to(tl.int64) * x.s[0]
+    return tl.load(p_row + i_N.to(tl.int64) * x.s[1], mask=valid_N, other=other, eviction_policy=EVICTION)
 
 
 @triton.jit
-def load_key_bias(key_mask, key_bias, b, j_K, Lk):
+def load_key_bias(key_mask, key_bias, b, j_K, Lk, EVICTION: tl.constexpr = ""):
     """What is added to the logits of keys j, -inf where a key takes no part, and which keys take part."""
     valid_K = j_K < Lk
     if key_mask is not None:
-        valid_K = load_vector(key_mask, b, j_K, valid_K, 0) != 0
+        valid_K = load_vector(key_mask, b, j_K, valid_K, 0, EVICTION) != 0
     if key_bias is None:
         bias_K = tl.where(valid_K, 0.0, float("-inf"))
     else:
-        bias_K = load_vector(key_bias, b, j_K, valid_K, float("-inf")).to(tl.float32)
+        bias_K = load_vector(key_bias, b, j_K, valid_K, float("-inf"), EVICTION).to(tl.float32)
         valid_K = bias_K != float("-inf")
     return bias_K, valid_K
 

@@ -1,20 +1,26 @@
-"""Symmetric InfoNCE over one batch of pairs."""
+"""Symmetric InfoNCE over one batch of pairs: the public function, and its PyTorch path."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from kernels import dispatch, reference
+from kernels import dispatch, infonce_plan, reference
+from kernels.infonce_blocks import torch_footprint, without_dropped
+from kernels.infonce_chunked import chunked
 
 
 def info_nce(
-    a: torch.Tensor,
-    b: torch.Tensor,
-    scale: float | torch.Tensor,
+    a: Tensor,
+    b: Tensor,
+    scale: float | Tensor,
     *,
-    row_mask: torch.Tensor | None = None,
+    row_mask: Tensor | None = None,
+    mode: str = "auto",
+    workspace_bytes: int = 2**30,
+    group: torch.distributed.ProcessGroup | None = None,
     impl: str = "auto",
-) -> torch.Tensor:
+) -> Tensor:
     """Cross-entropy of scale * a b^T against its diagonal, mean of rows and columns; equations: `reference.info_nce`.
 
     Args:
@@ -23,17 +29,72 @@ def info_nce(
         scale: the inverse temperature: a float, or a one-element tensor, which then receives a gradient.
         row_mask: (N,) bool, False drops the pair from the rows and the columns; what it holds, NaN included, reaches
             neither the loss nor a gradient.
-        impl: "auto", "triton", "torch" or "reference" (see `dispatch.run`).
+        mode: how the N x N logits get to the backward pass. "save" keeps them, "chunked" forms them again block by
+            block, "resident" does so in the smallest blocks; "auto": see `infonce_plan.plan`.
+        workspace_bytes: what may be held at once beyond inputs, outputs and O(N D). It decides modes and blocks; what
+            happens to be free does not.
+        group: a process group whose ranks' shards form one batch, in the order of the ranks: see
+            `kernels.infonce_distributed`. Shards may differ in size. "save" is not among its modes.
+        impl: "auto", "triton", "torch" or "reference" (see `dispatch.run`); the reference heeds neither mode nor
+            workspace_bytes.
 
     Returns:
         A scalar in float32 (float64 for float64 inputs), computed in that type. With one valid pair or none it is 0,
-        with zero gradients.
+        with zero gradients. It can be differentiated once.
 
     Raises:
-        ValueError: an unknown impl.
+        ValueError: an unknown impl or mode, or one that `workspace_bytes` has no room for.
         RuntimeError: impl="triton" where there is no Triton kernel.
     """
-    return dispatch.run(impl, _IMPLEMENTATIONS, a, b, scale, row_mask)
+    dtype = dispatch.compute_dtype(a)
+    if isinstance(scale, Tensor):
+        scale = scale.reshape(()).to(a.device, dtype)
+    else:
+        scale = torch.full((), scale, dtype=dtype, device=a.device)
+    if group is None:
+        return dispatch.run(impl, _IMPLEMENTATIONS, a, b, scale, row_mask, mode, workspace_bytes)
+    from kernels import infonce_distributed
+
+    return dispatch.run(impl, infonce_distributed.IMPLEMENTATIONS, a, b, scale, row_mask, mode, workspace_bytes, group)
+
+
+def _info_nce_torch(
+    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: str, workspace_bytes: int
+) -> Tensor:
+    differentiable = torch.is_grad_enabled() and (a_ND.requires_grad or b_ND.requires_grad or scale.requires_grad)
+    footprint = torch_footprint(scale.dtype)
+    plan = infonce_plan.plan(a_ND.shape[0], mode, workspace_bytes, differentiable, footprint)
+    if plan.mode == "save":
+        return _whole(a_ND, b_ND, scale, row_mask_N)
+    return chunked(a_ND, b_ND, scale, row_mask_N, plan.row_block, plan.column_block)
+
+
+def _info_nce_triton(
+    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: str, workspace_bytes: int
+) -> Tensor:
+    from kernels import infonce_op
+
+    return infonce_op.info_nce(a_ND, b_ND, scale, row_mask_N, mode, workspace_bytes)
+
+
+def _info_nce_reference(
+    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: str, workspace_bytes: int
+) -> Tensor:
+    return reference.info_nce(a_ND, b_ND, scale, row_mask_N)
+
+
+_IMPLEMENTATIONS = {"torch": _info_nce_torch, "triton": _info_nce_triton, "reference": _info_nce_reference}
+
+
+def _whole(a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None) -> Tensor:
+    """All logits at once, differentiated by autograd: the fewest operations, and small batches are made of those."""
+    a_ND, b_ND = without_dropped(a_ND, row_mask_N), without_dropped(b_ND, row_mask_N)
+    a_ND = scaled(scale, a_ND)
+    logits_NN = a_ND @ b_ND.to(a_ND.dtype).T
+    if row_mask_N is None:
+        return symmetric_cross_entropy(logits_NN).sum() / max(a_ND.shape[0], 1)
+    loss_N = symmetric_cross_entropy(drop_pairs_(logits_NN, row_mask_N))
+    return torch.where(row_mask_N, loss_N, 0.0).sum() / row_mask_N.sum().clamp(min=1)
 
 
 def scaled(scale: float | torch.Tensor, a: torch.Tensor) -> torch.Tensor:
@@ -55,20 +116,3 @@ def symmetric_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
     """(..., N, N) -> (..., N): the mean of pair i's row and column cross-entropies against the diagonal."""
     row, column = logits.logsumexp(dim=-1), logits.logsumexp(dim=-2)
     return (row + column) / 2 - logits.diagonal(dim1=-2, dim2=-1)
-
-
-def _info_nce_torch(
-    a_ND: torch.Tensor, b_ND: torch.Tensor, scale: float | torch.Tensor, row_mask_N: torch.Tensor | None
-) -> torch.Tensor:
-    if row_mask_N is not None:
-        dropped_N1 = ~row_mask_N[:, None]
-        a_ND, b_ND = a_ND.masked_fill(dropped_N1, 0), b_ND.masked_fill(dropped_N1, 0)
-    a_ND = scaled(scale, a_ND)
-    logits_NN = a_ND @ b_ND.to(a_ND.dtype).T
-    if row_mask_N is None:
-        return symmetric_cross_entropy(logits_NN).sum() / max(a_ND.shape[0], 1)
-    loss_N = symmetric_cross_entropy(drop_pairs_(logits_NN, row_mask_N))
-    return torch.where(row_mask_N, loss_N, 0.0).sum() / row_mask_N.sum().clamp(min=1)
-
-
-_IMPLEMENTATIONS = {"torch": _info_nce_torch, "reference": reference.info_nce}

@@ -1,55 +1,66 @@
-"""Cross-attention, forward and backward: our implementations against SDPA, which has neither bias gradient nor mass."""
+"""Cross-attention, forward and backward, against eager PyTorch and SDPA; on a GPU torch.compile and FlexAttention too.
+
+SDPA has neither a bias gradient at this speed nor the attention mass; where one of them is wanted it does not compete.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as F
 
 import kernels
+from kernels.bench import eager, inputs, one, peers
+from kernels.bench.timing import Variant, forward_backward
 
-SHAPES = {"patches": (16, 12, 64, 197, 64), "pooled": (16, 12, 64, 49, 64)}  # B, H, Lq, Lk, D
-
-
-def _inputs(shape: tuple[int, int, int, int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """q, k, v, and a key mask with a tenth of the keys masked."""
-    B, H, Lq, Lk, D = shape
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(B, H, length, D, generator=generator, requires_grad=True) for length in (Lq, Lk, Lk))
-    key_mask = torch.rand(B, Lk, generator=generator) > 0.1
-    return q, k, v, key_mask
-
-
-def _step(forward: Callable[[], Any]) -> Callable[[], None]:
-    def run() -> None:
-        forward().sum().backward()
-
-    return run
+DEVICE = one.here()
+ON_GPU = DEVICE.name == "cuda"
+BATCH = 256 if ON_GPU else 8
+SHAPES = {"patches": (BATCH, 12, 64, 197, 64), "pooled": (BATCH, 12, 64, 49, 64)}  # B, H, Lq, Lk, D
+FEATURES: dict[str, dict[str, Any]] = {
+    "key mask": {"guided": False},
+    "key mask, bias and mass": {"guided": True},
+    "key mask and dropout": {"guided": False, "dropout_p": inputs.DROPOUT},
+}
 
 
-@pytest.mark.parametrize("impl", ["torch", "reference", "sdpa"])
+def _variants() -> dict[str, Variant]:
+    def ours(impl: str) -> Variant:
+        return forward_backward(partial(kernels.cross_attention, seed=5, impl=impl))
+
+    if not ON_GPU:
+        return {
+            "torch": ours("torch"),
+            "reference": ours("reference"),
+            "eager": forward_backward(eager.cross_attention),
+            "SDPA": forward_backward(peers.sdpa),
+        }
+    found = {"triton": ours("triton"), "eager": forward_backward(eager.cross_attention)}
+    found[peers.COMPILED] = peers.compiled(DEVICE, eager.cross_attention)
+    return found | peers.sdpa_backends() | {peers.FLEX: peers.flex_attention(DEVICE)}
+
+
+VARIANTS = _variants()
+# What takes no more than a mask and dropout, and what no more than a mask.
+ONLY_ATTENTION = {"SDPA", peers.FLEX, *peers.sdpa_backends()}
+ONLY_MASKS = {peers.FLEX}
+
+
+def _competes(variant: str, features: str) -> bool:
+    return {
+        "key mask": True,
+        "key mask, bias and mass": variant not in ONLY_ATTENTION,
+        "key mask and dropout": variant not in ONLY_MASKS,
+    }[features]
+
+
+@pytest.mark.parametrize(
+    ("features", "variant"),
+    [(features, name) for features in FEATURES for name in VARIANTS if _competes(name, features)],
+)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_masked(benchmark: Callable[..., None], shape: str, impl: str) -> None:
-    q, k, v, key_mask = _inputs(SHAPES[shape])
-    benchmark.group = f"cross_attention {shape} {SHAPES[shape]}, key mask, forward + backward"  # type: ignore[attr-defined]
-    if impl == "sdpa":
-        benchmark(_step(lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask[:, None, None])))
-    else:
-        benchmark(_step(lambda: kernels.cross_attention(q, k, v, key_mask=key_mask, impl=impl)))
-
-
-@pytest.mark.parametrize("impl", ["torch", "reference"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_bias_and_mass(benchmark: Callable[..., None], shape: str, impl: str) -> None:
-    q, k, v, key_mask = _inputs(SHAPES[shape])
-    bias = torch.zeros(key_mask.shape, requires_grad=True)
-    benchmark.group = f"cross_attention {shape} {SHAPES[shape]}, mask, bias and mass, forward + backward"  # type: ignore[attr-defined]
-
-    def forward() -> torch.Tensor:
-        out, mass = kernels.cross_attention(q, k, v, key_mask=key_mask, key_bias=bias, return_mass=True, impl=impl)
-        return out.sum() + mass.square().sum()
-
-    benchmark(_step(forward))
+def test_cross_attention(benchmark: Any, shape: str, features: str, variant: str) -> None:
+    sample = inputs.attention(DEVICE, SHAPES[shape], DEVICE.dtype, 0, **FEATURES[features])
+    work = f"cross_attention {shape} {SHAPES[shape]}, {features}, forward + backward"
+    one.time(benchmark, DEVICE, work, "cross_attention", VARIANTS[variant], sample)

@@ -1,26 +1,35 @@
-"""The gated residual LayerNorm, forward and backward, with dropout and without."""
+"""The gated residual LayerNorm, forward and backward: ours against eager PyTorch, and on a GPU torch.compile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
-import torch
 
 import kernels
+from kernels.bench import eager, inputs, one, peers
+from kernels.bench.timing import Variant, forward_backward
 
-SHAPE = (16, 64, 768)  # B, T, D
+DEVICE = one.here()
+ON_GPU = DEVICE.name == "cuda"
+SHAPE = (256 if ON_GPU else 16, 64, 768)  # B, T, D
 
 
-@pytest.mark.parametrize("impl", ["torch", "reference"])
-@pytest.mark.parametrize("dropout_p", [0.0, 0.1])
-def test_gated_residual_norm(benchmark: Callable[..., None], dropout_p: float, impl: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x, residual, gate = (torch.randn(SHAPE, generator=generator, requires_grad=True) for _ in range(3))
-    weight, bias = torch.ones(SHAPE[-1], requires_grad=True), torch.zeros(SHAPE[-1], requires_grad=True)
-    benchmark.group = f"gated_residual_norm {SHAPE}, dropout {dropout_p}, forward + backward"  # type: ignore[attr-defined]
+def _variants() -> dict[str, Variant]:
+    impls = ("triton",) if ON_GPU else ("torch", "reference")
+    found = {impl: forward_backward(partial(kernels.gated_residual_norm, seed=5, impl=impl)) for impl in impls}
+    found["eager"] = forward_backward(eager.gated_residual_norm)
+    return found | ({peers.COMPILED: peers.compiled(DEVICE, eager.gated_residual_norm)} if ON_GPU else {})
 
-    def step() -> None:
-        kernels.gated_residual_norm(x, residual, gate, weight, bias, dropout_p=dropout_p, impl=impl).sum().backward()
 
-    benchmark(step)
+VARIANTS = _variants()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("dropout_p", [0.0, inputs.DROPOUT])
+@pytest.mark.parametrize("gated", [True, False], ids=["gate", "no gate"])
+def test_gated_residual_norm(benchmark: Any, gated: bool, dropout_p: float, variant: str) -> None:
+    sample = inputs.norm(DEVICE, SHAPE, DEVICE.dtype, 0, gated=gated, dropout_p=dropout_p)
+    work = f"gated_residual_norm {SHAPE}, {'gate' if gated else 'no gate'}, dropout {dropout_p}, forward + backward"
+    one.time(benchmark, DEVICE, work, "gated_residual_norm", VARIANTS[variant], sample)

@@ -83,15 +83,21 @@ def write_figures(records: Sequence[Record], out: Path, source_hash: str) -> lis
 
     Panels with records of sources other than `source_hash` carry a dagger, as table rows do.
     """
-    paths = []
+    paths: list[Path] = []
     for name, (_, panels_of, draw) in _FIGURES.items():
         panels = panels_of(blocks(records))
         if panels:
             with rc_context(STYLE):
-                figure = draw(panels, source_hash)
-                for suffix, content in ((".png", _png(figure)), (".pdf", _pdf(figure))):
-                    paths.append(out / f"{name}{suffix}")
-                    write_atomically(paths[-1], content)
+                paths += save(draw(panels, source_hash), out, name)
+    return paths
+
+
+def save(figure: Figure, out: Path, name: str) -> list[Path]:
+    """Write NAME.png and NAME.pdf; the same figure gives the same bytes."""
+    paths = []
+    for suffix, content in ((".png", _png(figure)), (".pdf", _pdf(figure))):
+        paths.append(out / f"{name}{suffix}")
+        write_atomically(paths[-1], content)
     return paths
 
 

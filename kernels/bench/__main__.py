@@ -16,6 +16,7 @@ from kernels.bench.sections import run_apart, run_here, sections
 from kernels.bench.timing import Row
 
 _SECONDS = 570.0
+_SECONDS_UNSAVED = 20.0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,6 +49,14 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make a report. 0: done; 1: done, but a check found an operator wrong; 2: it cannot be made."""
     options = _parser().parse_args(argv)
+    try:
+        return _run(options)
+    except OSError as error:
+        print(f"error: {error.filename or options.out}: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.cpu:
         from kernels.bench import cpu
 
@@ -70,27 +79,29 @@ def _report(options: argparse.Namespace) -> int:
     start = time.monotonic()
     chosen = {n: s for n, s in sections(options.rehearse).items() if not options.only or n in options.only}
     kind = "rehearsal" if options.rehearse else "gpu"
-    made: dict[str, Any] = {"schema": report.SCHEMA, "kind": kind, "provenance": machine.provenance()}
-    made |= {"sections": {}, "rows": [], "targets": []}
+    path = options.out / f"{kind}.json"
+    made: dict[str, Any] = {"schema": report.SCHEMA, "kind": kind, "complete": False}
+    made |= {"provenance": machine.provenance(), "sections": {}, "rows": [], "targets": []}
+    written = start
 
     def emit(section: str, row: Row) -> None:
+        nonlocal written
         made["rows"].append({"section": section, **row})
         _say(report.progress_line(section, row))
+        if time.monotonic() > written + _SECONDS_UNSAVED:  # whoever is stopped leaves what was measured so far
+            report.write(made, path)
+            written = time.monotonic()
 
     if options.rehearse:
         made["sections"] = run_here(chosen, emit)
     else:
         made["sections"] = run_apart(chosen, emit, start + _SECONDS)
-    made["targets"] = targets.judge(made["rows"])
-    return _finish(made, options.out / f"{kind}.json")
+    made |= {"targets": targets.judge(made["rows"]), "complete": not options.only}
+    return _finish(made, path)
 
 
 def _finish(made: dict[str, Any], path: Path) -> int:
-    try:
-        report.write(made, path)
-    except OSError as error:
-        print(f"error: cannot write {path}: {error.strerror}", file=sys.stderr)
-        return 2
+    report.write(made, path)
     print(f"\n{report.text(made)}\n\n{path}")
     return (
         1 if any("check" in row and row["variant"] == targets.OURS and not row["right"] for row in made["rows"]) else 0

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import kernels
-from kernels.bench import attention, eager, inputs, machine, targets
+from kernels.bench import eager, inputs, machine, peers, report, targets
 from kernels.bench.devices import Cpu
 from kernels.bench.timing import Row, compare, forward_backward
 
@@ -37,7 +37,8 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 
 def measured(say: Callable[[str], None], pairs: tuple[int, ...] = PAIRS, rounds: int = _ROUNDS) -> dict[str, Any]:
     """A report of kind "cpu", float32."""
-    made = {"schema": 1, "kind": "cpu", "provenance": machine.provenance() | {"threads": torch.get_num_threads()}}
+    made: dict[str, Any] = {"schema": report.SCHEMA, "kind": "cpu", "complete": True}
+    made["provenance"] = machine.provenance() | {"threads": torch.get_num_threads()}
     rows: list[Row] = []
     for name, found in (("info_nce", _losses(pairs, rounds)), ("cross_attention", _attention(Cpu()))):
         for row in found:
@@ -102,6 +103,6 @@ def _attention(device: Cpu) -> Iterator[Row]:
         "torch": forward_backward(partial(kernels.cross_attention, impl="torch")),
         "reference": forward_backward(partial(kernels.cross_attention, impl="reference")),
         "eager": forward_backward(eager.cross_attention),
-        "SDPA": forward_backward(attention.peers.sdpa),
+        "SDPA": forward_backward(peers.sdpa),
     }
     yield from compare(device, facts, variants, samples, launches=("eager",), seconds=8.0)

@@ -46,7 +46,8 @@ def stacks_of_one_model(
 ) -> dict[str, stack.Stack]:
     """The same parameters on our operators and on eager ones. sizes: width, heads, patches a side."""
     torch.manual_seed(0)
-    ours = stack.Stack(*sizes, stack.fused(device.impl)).to(device.name, dtype).train(training)
+    impl = "torch" if device.rehearses else device.impl  # interpreted, a step takes seconds
+    ours = stack.Stack(*sizes, stack.fused(impl)).to(device.name, dtype).train(training)
     eager = stack.Stack(*sizes, stack.EAGER).to(device.name, dtype).train(training)
     ours.requires_grad_(training)
     eager.load_state_dict(ours.state_dict(keep_vars=True), assign=True)

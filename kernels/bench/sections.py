@@ -81,76 +81,82 @@ def _guarded(section: Section, device: Device, emit: Callable[[Row], None]) -> O
     return {}
 
 
-def run_apart(chosen: Mapping[str, Section], emit: Emit, deadline: float) -> dict[str, Outcome]:
+def _child(name: str, sender: Connection) -> None:
+    """A section's process: its rows, then its outcome."""
+    outcome = _guarded(sections(rehearse=False)[name], Cuda(), lambda row: sender.send(("row", row)))
+    sender.send(("end", outcome))
+    sender.close()
+    # Tearing down a GPU process that has failed can hang or crash; all that it had to say is said.
+    os._exit(0)
+
+
+def run_apart(
+    chosen: Mapping[str, Section], emit: Emit, deadline: float, child: Callable[[str, Connection], None] = _child
+) -> dict[str, Outcome]:
     """On a GPU: every section in a process of its own, which a crash or a hang takes down alone.
 
-    What is not timed runs side by side, everything else alone, in order. deadline: of time.monotonic().
+    What is not timed runs side by side, everything else alone, in order. deadline: of time.monotonic(). child: what a
+    process does.
     """
     untimed = [name for name, section in chosen.items() if not section.timed]
     batches = [untimed] if untimed else []
     batches += [[name] for name, section in chosen.items() if section.timed]
     outcomes: dict[str, Outcome] = {}
     for batch in batches:
-        outcomes |= _run_batch({name: chosen[name] for name in batch}, emit, deadline)
+        outcomes |= _run_batch({name: chosen[name] for name in batch}, emit, deadline, child)
     return outcomes
 
 
-@dataclass
-class _Child:
+@dataclass(frozen=True)
+class _Running:
+    name: str
     process: Any
-    until: float
     started: float
+    until: float
 
 
-def _run_batch(batch: Mapping[str, Section], emit: Emit, deadline: float) -> dict[str, Outcome]:
+def _run_batch(
+    batch: Mapping[str, Section], emit: Emit, deadline: float, child: Callable[[str, Connection], None]
+) -> dict[str, Outcome]:
     context = multiprocessing.get_context("spawn")
-    children: dict[Connection, tuple[str, _Child]] = {}
+    running: dict[Connection, _Running] = {}
     outcomes: dict[str, Outcome] = {}
     for name, section in batch.items():
-        receiver, sender = context.Pipe(duplex=False)
         now = time.monotonic()
         until = min(now + section.seconds, deadline)
         if until <= now:
             outcomes[name] = {"error": "not begun: the report's time was up", "seconds": 0.0}
             continue
-        process = context.Process(target=_child, args=(name, sender), daemon=False)
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=child, args=(name, sender))
         process.start()
-        sender.close()  # so that the receiver sees its end when the child dies
-        children[receiver] = name, _Child(process, until, now)
-    while children:
-        nearest = min(child.until for _, child in children.values())
-        ready = wait(list(children), timeout=max(0.0, nearest - time.monotonic()))
-        for receiver in list(children):
-            name, child = children[receiver]
+        sender.close()  # so that the receiver sees its end when the process dies
+        running[receiver] = _Running(name, process, now, until)
+    while running:
+        nearest = min(one.until for one in running.values())
+        ready = wait(list(running), timeout=max(0.0, nearest - time.monotonic()))
+        for receiver, one in list(running.items()):
             outcome = None
-            if receiver in ready:
-                outcome = _receive(receiver, child, partial(emit, name))
-            elif time.monotonic() >= child.until:
-                child.process.kill()
-                outcome = {"error": f"stopped after {child.until - child.started:.0f} s"}
+            if time.monotonic() >= one.until:
+                one.process.kill()
+                outcome = {"error": f"stopped after {one.until - one.started:.0f} s"}
+            elif receiver in ready:
+                outcome = _receive(receiver, one, emit)
             if outcome is not None:
-                child.process.join()
-                outcomes[name] = outcome | {"seconds": time.monotonic() - child.started}
-                del children[receiver]
+                one.process.join()
+                outcomes[one.name] = outcome | {"seconds": time.monotonic() - one.started}
+                del running[receiver]
     return outcomes
 
 
-def _receive(receiver: Connection, child: _Child, emit: Callable[[Row], None]) -> Outcome | None:
+def _receive(receiver: Connection, one: _Running, emit: Emit) -> Outcome | None:
     """Take one message; the outcome, if it is the last."""
     try:
         kind, content = receiver.recv()
     except EOFError:
-        child.process.join()
-        return {"error": f"its process died with exit code {child.process.exitcode}"}
+        one.process.join()
+        return {"error": f"its process died with exit code {one.process.exitcode}"}
     if kind == "row":
-        emit(content)
+        emit(one.name, content)
         return None
     return content
-
-
-def _child(name: str, sender: Connection) -> None:
-    outcome = _guarded(sections(rehearse=False)[name], Cuda(), lambda row: sender.send(("row", row)))
-    sender.send(("end", outcome))
-    sender.close()
-    # Tearing down a GPU process that has failed can hang or crash; all that it had to say is said.
-    os._exit(0)

@@ -226,13 +226,14 @@ def _default_processes(jobs: Sequence[Job]) -> int:
 def _report(out: Path) -> int:
     # Imported here: they bring pandas and matplotlib, which nothing else needs.
     from repro.figures import write_figures
+    from repro.kernel_report import write_kernel_report
     from repro.tables import write_tables
 
     records = store.published(out / "results")
     source_hash = sources.source_hash()
     tables = write_tables(records, out, source_hash)
-    figures = write_figures(records, out, source_hash)
-    print(f"{len(tables) + len(figures)} files of tables and figures, of {len(records)} runs; read {tables[0]} first")
+    others = write_figures(records, out, source_hash) + write_kernel_report(out / "results" / "kernels", out)
+    print(f"{len(tables) + len(others)} files of tables and figures, of {len(records)} runs; read {tables[0]} first")
     return 0
 
 

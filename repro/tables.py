@@ -12,6 +12,7 @@ from repro.cells import DATASET_TITLES, PLACES, Block, Record, blocks
 from repro.experiments import PROFILES, VARIANTS
 from repro.figures import planned_figures
 from repro.footer import Marks
+from repro.kernel_report import index_lines
 from repro.main_results import main_results
 from repro.pointing import pointing
 from repro.render import NOT_RUN, Table, write_table
@@ -35,11 +36,17 @@ def write_tables(records: Sequence[Record], out: Path, source_hash: str, resampl
     tables += [ablations(*place, grouped.get(place, {}), marks, resamples) for place in PLACES]
     paths = [path for table in tables for path in write_table(table, out)]
     index = out / "README.md"
-    write_atomically(index, _index(tables, grouped, records))
+    operators = index_lines(out / "results" / "kernels")
+    write_atomically(index, _index(tables, grouped, records, operators))
     return [index, *paths]
 
 
-def _index(tables: Sequence[Table], grouped: dict[tuple[str, str], Block], records: Sequence[Record]) -> str:
+def _index(
+    tables: Sequence[Table],
+    grouped: dict[tuple[str, str], Block],
+    records: Sequence[Record],
+    operators: Sequence[str],
+) -> str:
     """The folder's README: what to read first, every table and figure, and how far each profile was run."""
     by_runs = sorted(DATASET_TITLES, key=lambda dataset: not any(place == dataset for _, place in grouped))
     first = [f"[main_{dataset}.md](main_{dataset}.md)" for dataset in by_runs]
@@ -74,6 +81,8 @@ def _index(tables: Sequence[Table], grouped: dict[tuple[str, str], Block], recor
                 "## Figures",
                 "\n".join(drawn) or "None yet: no run is finished.",
                 "A dagger in a panel's title: it holds runs that were made by other sources than today's.",
+                "## Operators",
+                "\n".join(operators),
             ]
         )
         + "\n"

@@ -15,6 +15,7 @@ from PIL import Image
 
 from kernels.bench import attention, ceilings, contrast, fusion, targets
 from repro import kernel_report
+from repro.__main__ import main
 from repro.figures import COLUMN, STYLE
 from repro.kernel_report import FIGURES, NOT_MEASURED, index_lines, read_reports, table, write_kernel_report
 from repro.store import StoreError
@@ -181,3 +182,13 @@ def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: str, said: s
 def test_a_rehearsal_is_never_read(tmp_path: Path) -> None:
     write_report(tmp_path, "rehearsal", GPU_ROWS)
     assert read_reports(tmp_path) == {}
+
+
+def test_report_writes_it_beside_the_runs_tables(both: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = both.parents[1]
+    assert main(["report", "--out", str(out)]) == 0
+    assert (out / "kernels.md").read_text().startswith("# Operators: targets and what was measured")
+    index = (out / "README.md").read_text()
+    assert "## Operators\n\n- [kernels.md](kernels.md): GPU: " in index
+    assert "(infonce_cpu.png)" in index
+    assert (out / "infonce_cpu.png").is_file()

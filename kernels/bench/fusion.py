@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import DeviceType
 
 from kernels.bench import inputs, peers, stack
 from kernels.bench.devices import Device
@@ -31,7 +33,8 @@ def rows(device: Device) -> Iterator[Row]:
         training = work != INFERENCE
         stacks = stacks_of_one_model(device, device.dtype, (width, heads, side), training)
         samples = [batch_of(device, stacks["eager"], batch, words, seed) for seed in range(_INPUTS)]
-        variants = {name: forward_backward(made) for name, made in stacks.items()}
+        context = nullcontext if training else torch.inference_mode
+        variants = {name: forward_backward(made, context) for name, made in stacks.items()}
         if work == TRAINING:
             variants[PRODUCTS] = products_alone(stacks["eager"], batch, words)
             variants[peers.COMPILED] = peers.compiled(device, stacks["eager"])
@@ -49,7 +52,8 @@ def stacks_of_one_model(
     impl = "torch" if device.rehearses else device.impl  # interpreted, a step takes seconds
     ours = stack.Stack(*sizes, stack.fused(impl)).to(device.name, dtype).train(training)
     eager = stack.Stack(*sizes, stack.EAGER).to(device.name, dtype).train(training)
-    ours.requires_grad_(training)
+    for made in (ours, eager):
+        made.requires_grad_(training)
     eager.load_state_dict(ours.state_dict(keep_vars=True), assign=True)
     return {"kernels": ours, "eager": eager}
 
@@ -100,8 +104,9 @@ def _profiles(facts: Row, variants: dict[str, Variant], sample: Sample) -> Itera
         try:
             with torch.profiler.profile() as profiler:
                 variant.step(sample)
-            spent = sorted(profiler.key_averages(), key=lambda e: e.self_device_time_total, reverse=True)
-            on_device = [event for event in spent if event.self_device_time_total > 0]
+            # What runs on the device has entries of its own, whose time its callers' entries repeat.
+            on_device = [event for event in profiler.key_averages() if event.device_type != DeviceType.CPU]
+            on_device.sort(key=lambda event: event.self_device_time_total, reverse=True)
             total = sum(event.self_device_time_total for event in on_device)
             listed = [[e.key[:100], e.count, round(e.self_device_time_total / 1e3, 4)] for e in on_device[:_LISTED]]
             yield row | {"device_ms": total / 1e3, "name_calls_ms": listed}

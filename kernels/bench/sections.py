@@ -42,7 +42,7 @@ def sections(rehearse: bool) -> dict[str, Section]:
     return found | {
         "ceilings": Section(ceilings.rows, 30),
         "cross_attention": Section(attention.rows, 120),
-        "fusion": Section(fusion.rows, 130),
+        "fusion": Section(fusion.rows, 150),
         "info_nce": Section(contrast.pair_rows, 140),
         "gated_residual_norm": Section(norm.rows, 40),
         "grouped_info_nce": Section(contrast.group_rows, 30),

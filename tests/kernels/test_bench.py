@@ -439,3 +439,13 @@ def test_a_cpu_report_pools_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (row["variant"], row["calls"], row["ms"]["p50"], row["extra_bytes"]) == ("eager", 6, 2.0, 105)
     assert made["kind"] == "cpu"
     assert {verdict["met"] for verdict in made["targets"]} == {None}
+
+
+# --- what the documentation says ---
+
+
+def test_the_documented_targets_are_those_that_are_judged() -> None:
+    text = (Path(kernels.__file__).parents[1] / "docs" / "kernels.md").read_text()
+    rows = [line for line in text.splitlines() if "| <= " in line or "| >= " in line]
+    both = (*targets.TARGETS, *targets.CPU_TARGETS)
+    assert rows == [f"| {target.work} | {target.measure} | {target.wanted} |" for target in both]

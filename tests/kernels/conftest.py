@@ -36,17 +36,23 @@ def outputs_and_gradients(
     outputs = operator(*leaves, impl=impl)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     generator = torch.Generator().manual_seed(7)
-    objective = sum((output.double() * torch.randn(output.shape, generator=generator)).sum() for output in outputs)
+    objective = sum(
+        (output.double() * torch.randn(output.shape, generator=generator).to(output.device)).sum() for output in outputs
+    )
     objective.backward()
     named = {f"output {index}": output.detach() for index, output in enumerate(outputs)}
     return named | {f"gradient {index}": leaf.grad for index, leaf in enumerate(leaves) if leaf.grad is not None}
 
 
 def _assert_parity(
-    operator: Operator, *tensors: torch.Tensor, tolerance: float = 1e-5, dtype: torch.dtype = torch.float32
+    operator: Operator,
+    *tensors: torch.Tensor,
+    tolerance: float = 1e-5,
+    dtype: torch.dtype = torch.float32,
+    impl: str = "torch",
 ) -> None:
     rounded = [tensor.to(dtype) for tensor in tensors]
-    actual = outputs_and_gradients(operator, rounded, dtype, "torch")
+    actual = outputs_and_gradients(operator, rounded, dtype, impl)
     expected = outputs_and_gradients(operator, rounded, torch.float64, "reference")
     assert actual.keys() == expected.keys()
     errors = relative_errors(actual, expected)
@@ -55,5 +61,29 @@ def _assert_parity(
 
 @pytest.fixture(scope="session")
 def assert_parity() -> Callable[..., None]:
-    """assert_parity(operator, *tensors): the torch path agrees with the float64 reference in outputs and gradients."""
+    """assert_parity(operator, *tensors): `impl` agrees with the float64 reference in outputs and gradients."""
     return _assert_parity
+
+
+def _assert_as_accurate_as_torch(operator: Operator, *tensors: torch.Tensor, dtype: torch.dtype) -> None:
+    rounded = [tensor.to(dtype) for tensor in tensors]
+    expected = outputs_and_gradients(operator, rounded, torch.float64, "reference")
+    actual = outputs_and_gradients(operator, rounded, dtype, "triton")
+    torch_path = outputs_and_gradients(operator, rounded, dtype, "torch")
+    assert actual.keys() == torch_path.keys() == expected.keys()
+    errors, allowed = relative_errors(actual, expected), relative_errors(torch_path, expected)
+    for name, error in errors.items():
+        # The typical rounding of what is compared: no less, for the torch path may be right by chance.
+        rounding = torch.finfo(actual[name].dtype).eps / 4
+        factor = 3 if name.startswith("gradient") else 2
+        assert error <= factor * max(allowed[name], rounding, 1e-6), (name, errors, allowed)
+
+
+@pytest.fixture(scope="session")
+def assert_as_accurate_as_torch() -> Callable[..., None]:
+    """assert_as_accurate_as_torch(operator, *tensors, dtype=): the rule for 16-bit inputs.
+
+    Triton's distance to the float64 reference is at most twice the torch path's in outputs, and three times in
+    gradients.
+    """
+    return _assert_as_accurate_as_torch

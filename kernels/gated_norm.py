@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from kernels import dispatch, philox, reference
+
+_TRITON_WIDTH = 4096  # a row lies in the registers of one program
 
 
 def gated_residual_norm(
@@ -43,7 +47,11 @@ def gated_residual_norm(
             raise ValueError(
                 f"{name} is {tuple(tensor.shape)} {tensor.dtype}, x is {tuple(x.shape)} {x.dtype}: they must agree"
             )
-    return dispatch.run(impl, _IMPLEMENTATIONS, x, residual, gate_logits, weight, bias, eps, dropout_p, seed)
+    width = x.shape[-1]
+    unsupported = f"rows of {width} elements are wider than {_TRITON_WIDTH}" if width > _TRITON_WIDTH else None
+    return dispatch.run(
+        impl, _IMPLEMENTATIONS, x, residual, gate_logits, weight, bias, eps, dropout_p, seed, unsupported=unsupported
+    )
 
 
 def _gated_residual_norm_torch(
@@ -70,4 +78,14 @@ def _gated_residual_norm_torch(
     return F.layer_norm(y, (width,), weight_D.to(dtype), bias_D.to(dtype), eps).to(x.dtype)
 
 
-_IMPLEMENTATIONS = {"torch": _gated_residual_norm_torch, "reference": reference.gated_residual_norm}
+def _gated_residual_norm_triton(*args: Any) -> torch.Tensor:
+    from kernels.gated_norm_op import gated_residual_norm  # triton is an import that not every machine has
+
+    return gated_residual_norm(*args)
+
+
+_IMPLEMENTATIONS = {
+    "triton": _gated_residual_norm_triton,
+    "torch": _gated_residual_norm_torch,
+    "reference": reference.gated_residual_norm,
+}

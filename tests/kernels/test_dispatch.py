@@ -37,9 +37,10 @@ def test_auto_is_torch_on_a_cpu_and_reference_is_reachable(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_triton_without_a_kernel_is_an_error_and_no_fallback(name: str) -> None:
-    with pytest.raises(RuntimeError, match=r"^this operator has no Triton kernel: use impl='auto' or impl='torch'$"):
-        call(name, "triton")
+def test_triton_where_it_cannot_run_is_an_error_and_no_fallback(name: str) -> None:
+    reason = "the kernels compute in float32 at most, and the input is torch.float64"
+    with pytest.raises(RuntimeError, match=rf"^impl='triton' cannot run here: {reason}; impl='auto' picks what can$"):
+        call(name, "triton", torch.float64)
 
 
 @pytest.mark.parametrize("name", OPERATORS)

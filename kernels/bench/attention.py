@@ -85,7 +85,7 @@ def judged(device: Device, facts: Row, variants: Mapping[str, Variant], sample: 
             bounds = dict.fromkeys(errors, _LARGEST_PEER_ERROR)
             yield {**row, "errors": errors, "limits": bounds, "right": parity.within(errors, bounds)}
         except Exception as error:
-            yield {**row, "error": explain(error)}
+            yield {**row, "right": False, "error": explain(error)}
 
 
 def reference_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_mask: torch.Tensor) -> torch.Tensor:

@@ -53,3 +53,26 @@ def test_the_eager_stack_computes_the_same() -> None:
     expected, actual = (results(model, timed.width, without_image=False) for model in (fusion, timed))
     for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
+
+
+def test_the_last_stage_is_asked_for_no_mass() -> None:
+    asked = []
+
+    def attention(*tensors: torch.Tensor, return_mass: bool, **options: object) -> object:
+        asked.append(return_mass)
+        return stack.EAGER.attention(*tensors, return_mass=return_mass, **options)
+
+    _, timed = models(stack.Operators(attention, stack.EAGER.norm, seeded=False))
+    results(timed, timed.width, without_image=False)
+    assert asked == [True, True, False]
+
+
+def test_products_are_those_of_every_layer_with_the_rows_that_it_sees() -> None:
+    _, timed = models(stack.EAGER)
+    seen: dict[torch.nn.Module, int] = {}
+    layers = [module for module in timed.modules() if isinstance(module, torch.nn.Linear)]
+    for layer in layers:
+        layer.register_forward_hook(lambda module, given, out: seen.update({module: given[0].flatten(0, -2).shape[0]}))
+    results(timed, timed.width, without_image=False)
+    assert {layer: rows for rows, layer in stack.products(timed, B, T)} == seen
+    assert len(seen) == len(layers) == 17

@@ -13,15 +13,17 @@ from typing import NoReturn
 from clamp.config import ConfigError
 from clamp.data import DataError, load_splits
 from repro import provenance, sources, store
-from repro.experiments import GROUPS, PROFILES, VARIANTS, plan
+from repro.experiments import PROFILES, plan
 from repro.launch import EVALUATE, TRAIN, Setting, launch
 from repro.store import Job, StoreError
+from repro.variants import GROUPS, VARIANTS
 
 _EXAMPLES = """\
 examples:
   python -m repro run                                   the whole suite on generated data: no download, no GPU
   python -m repro run --only full text_only --seeds 1   two systems, one seed each
   python -m repro run --profile offline --data DIR      real tweets, small pretrained encoder, CPU
+  python -m repro run --full                            every ablation with three seeds, and other settings
   python -m repro status                                which runs are done, and which are not
   python -m repro report                                the tables again, from the records in paper_tables/results/
 
@@ -75,6 +77,11 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help=f"only these variants or groups of them. Groups: {', '.join(GROUPS)}. Variants: {', '.join(VARIANTS)}",
+    )
+    command.add_argument(
+        "--full",
+        action="store_true",
+        help="beside the default: every ablation and baseline with 3 seeds, and settings of ours changed",
     )
     command.add_argument(
         "--seeds",
@@ -151,6 +158,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
         only=options.only,
         datasets=options.dataset,
         seeds=options.seeds,
+        full=options.full,
         config_file=options.config,
     )
     root = options.data
@@ -225,15 +233,28 @@ def _default_processes(jobs: Sequence[Job]) -> int:
 
 def _report(out: Path) -> int:
     # Imported here: they bring pandas and matplotlib, which nothing else needs.
-    from repro.figures import write_figures
-    from repro.kernel_report import write_kernel_report
-    from repro.tables import write_tables
+    from repro import kernel_report
+    from repro.figures import planned_figures, write_figures
+    from repro.index import index
+    from repro.render import write_table
+    from repro.report import pictures, write_report
+    from repro.tables import gather, make_tables
 
-    records = store.published(out / "results")
+    results = out / "results"
+    records = store.published(results)
     source_hash = sources.source_hash()
-    tables = write_tables(records, out, source_hash)
-    others = write_figures(records, out, source_hash) + write_kernel_report(out / "results" / "kernels", out)
-    print(f"{len(tables) + len(others)} files of tables and figures, of {len(records)} runs; read {tables[0]} first")
+    evidence = gather(records, store.published_evaluations(results), source_hash)
+    tables = make_tables(evidence)
+    operators = kernel_report.table(kernel_report.read_reports(results / "kernels"))
+    paths = [path for table in tables for path in write_table(table, out)]
+    paths += write_figures(records, out, source_hash) + kernel_report.write_kernel_report(results / "kernels", out)
+    captions = planned_figures(records)
+    first = out / "README.md"
+    lines = kernel_report.index_lines(results / "kernels")
+    store.write_atomically(first, index(evidence, tables, captions, lines, len(records)))
+    captions |= {name: caption for name, (caption, _, _) in kernel_report.FIGURES.items()}
+    paths += write_report(evidence, [*tables, operators], pictures(evidence, captions, operators, out), out)
+    print(f"{1 + len(paths)} files of tables and figures, of {len(records)} runs; read {first} first")
     return 0
 
 

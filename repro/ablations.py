@@ -6,26 +6,26 @@ import numpy as np
 import pandas as pd
 
 from clamp.config import TASKS
-from repro.cells import DATASET_TITLES, Block, Cell, Comparison, compare
-from repro.experiments import VARIANTS
+from repro.cells import DATASET_TITLES, Block, Cell, Comparison, Place
+from repro.evidence import Evidence
 from repro.footer import SELECTION, TESTS, Marks, provenance_footer
-from repro.render import BLOCK, NOT_RUN, Table, interval, mean_and_sd, p_value, percent, signed
+from repro.render import BLOCK, NOT_RUN, Table, between, interval, mean_and_sd, p_value, percent, signed
 from repro.stats import SIGNIFICANCE, minimum_detectable_difference
+from repro.variants import SUITE, VARIANTS
 
 
-def ablations(profile: str, dataset: str, block: Block, marks: Marks, resamples: int) -> Table:
+def ablations(evidence: Evidence, place: Place) -> Table:
     """Every variant of one profile on one data set, each against full CLAMP."""
-    full = block.get("full")
-    others = [cell for cell in block.values() if cell.variant != "full"] if full else []
-    compared = dict(
-        zip([c.variant for c in others], compare([(c, full) for c in others if full], resamples), strict=True)
-    )
-    rows = [_ablation_row(variant, block, compared.get(variant), marks) for variant in VARIANTS]
+    profile, dataset = place
+    block, marks = {v: cell for v, cell in evidence.block(place).items() if v in SUITE}, evidence.marks
+    compared = evidence.against_full.get(place, {})
+    rows = [_ablation_row(variant, block, compared.get(variant), marks) for variant in SUITE]
     title = f"Ablations on {DATASET_TITLES[dataset]}, profile {profile} (test split, percent)"
     return Table(
         name=f"ablations_{dataset}" if profile == dataset else f"ablations_{dataset}_{profile}",
         title=title,
-        findings=(_ablation_finding(block, compared), *_bounds_findings(full)),
+        about="Each variant lacks or changes one part, or is another system; the data and the training are CLAMP's.",
+        findings=(_ablation_finding(block, compared), *bounds_findings(block.get("full"))),
         frame=pd.DataFrame([{BLOCK: f"Profile {profile}", **row} for row in rows]),
         footer=(
             "Mean ± standard deviation over n seeds. Differences are variant minus CLAMP, over the seeds both have.",
@@ -67,7 +67,7 @@ def _ablation_row(variant: str, block: Block, comparison: Comparison | None, mar
     row["against CLAMP"] = comparison.standing
     if comparison.bootstrap is not None:
         tested = comparison.bootstrap
-        row["95 % bootstrap interval"] = f"{signed(tested.low)} to {signed(tested.high)}"
+        row["95 % bootstrap interval"] = between(tested.low, tested.high)
         row["p tweets"], row["p seeds"] = p_value(comparison.p_tweets), p_value(comparison.p_seeds)
         row["p randomisation"] = p_value(comparison.p_randomisation)
         row["detectable"] = percent(minimum_detectable_difference(tested.standard_error))
@@ -88,11 +88,11 @@ def _ablation_finding(block: Block, compared: dict[str, Comparison]) -> str:
         "undecided": "undecided, with fewer than three seeds in common",
     }
     parts = [f"{phrases[s]}: {'; '.join(names) if names else 'none'}" for s, names in by_standing.items()]
-    missing = len(VARIANTS) - len(block)
-    return f"Variants {'. Variants '.join(parts)}. {NOT_RUN.capitalize()}: {missing} of {len(VARIANTS)} variants."
+    missing = len(SUITE) - len(block)
+    return f"Variants {'. Variants '.join(parts)}. {NOT_RUN.capitalize()}: {missing} of {len(SUITE)} variants."
 
 
-def _bounds_findings(full: Cell | None) -> tuple[str, ...]:
+def bounds_findings(full: Cell | None) -> tuple[str, ...]:
     """How long AMA's s lay on their lower bounds, where that was logged: if most did for most steps, little adapted."""
     logs = [record["result"]["weighting"] for record in full.records] if full else []
     if not logs or not all(logs):

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from clamp.data import SPLITS
-from repro.experiments import PROFILES, VARIANTS
+from repro.experiments import PROFILES
 from repro.stats import (
     LEAST_SEEDS,
     RESAMPLES,
     Difference,
     Standing,
     approximate_randomisation,
+    bootstrap_contrast,
     holm,
-    paired_bootstrap,
-    paired_t,
+    resampled_f1,
     standing,
+    t_against_zero,
 )
+from repro.variants import VARIANTS
 
 Record = dict[str, Any]
-PLACES = [(profile, dataset) for profile, made in PROFILES.items() for dataset in made.seeds]
+Place = tuple[str, str]  # profile, data set
+PLACES: list[Place] = [(profile, dataset) for profile, made in PROFILES.items() for dataset in made.seeds]
 DATASET_TITLES = {"synthetic": "generated tweets", "twitter2015": "Twitter-2015", "twitter2017": "Twitter-2017"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The records of one variant, one a seed, in the order of their seeds."""
+    """The records of one variant, one a seed, in the order of their seeds, and what there is of their evaluations."""
 
     variant: str
     records: tuple[Record, ...]
+    evaluations: tuple[Record, ...] = ()
 
     @property
     def label(self) -> str:
@@ -47,6 +51,10 @@ class Cell:
         """One test score a seed, such as ("joint", "f1"), in 0..1."""
         return [record["result"]["metrics"]["test"][task][score] for record in self.records]
 
+    def resampled_f1(self, resamples: int) -> np.ndarray:
+        """(R, S) joint test F1 of each seed in every resample of the tweets."""
+        return np.concatenate([resampled_f1(_counts([record]), resamples) for record in self.records], axis=1)
+
     def by_seed(self) -> dict[int, Record]:
         return {record["seed"]: record for record in self.records}
 
@@ -54,63 +62,101 @@ class Cell:
 Block = dict[str, Cell]  # variant -> its cell; a variant that was not run is absent
 
 
-def blocks(records: Sequence[Record]) -> dict[tuple[str, str], Block]:
-    """The cells of each (profile, experiment) with records; profiles, data sets, variants and seeds in fixed order."""
-    found: dict[tuple[str, str], Block] = {}
+def blocks(records: Sequence[Record], evaluations: Sequence[Record] = ()) -> dict[Place, Block]:
+    """The cells of each place with records; profiles, data sets, variants and seeds in fixed order.
+
+    An evaluation counts where it is of the very run that is there.
+    """
+    found: dict[Place, Block] = {}
+    evaluated = {_run_of(evaluation): evaluation for evaluation in evaluations}
     ran = {(record["profile"], record["experiment"]) for record in records}
     for place in [place for place in PLACES if place in ran]:
         found[place] = {}
         for variant in VARIANTS:
             of_variant = [r for r in records if (r["profile"], r["experiment"], r["variant"]) == (*place, variant)]
             if of_variant:
-                found[place][variant] = Cell(variant, tuple(sorted(of_variant, key=lambda record: record["seed"])))
+                of_variant.sort(key=lambda record: record["seed"])
+                theirs = tuple(evaluated[_run_of(r)] for r in of_variant if _run_of(r) in evaluated)
+                found[place][variant] = Cell(variant, tuple(of_variant), theirs)
     return found
+
+
+def _run_of(record: Record) -> tuple[str, ...]:
+    return tuple(str(record[name]) for name in ("profile", "experiment", "variant", "seed", "key"))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Joint test F1 of one cell minus another's, over the seeds that both have; None where too few seeds forbid a test.
+    """A contrast of joint test F1 over the seeds that all its cells have; None where too few of them forbid a test.
 
-    `p_tweets` and `p_seeds` are adjusted over the comparisons made together; `p_randomisation` is a plain check.
+    `by_seed` is its value for each of them. `p_tweets` and `p_seeds` are adjusted over the comparisons made together;
+    `p_randomisation` is a plain check, of two systems only.
     """
 
-    seeds: int
-    difference: float | None
+    by_seed: tuple[float, ...]
     bootstrap: Difference | None
     p_tweets: float | None
     p_seeds: float | None
     p_randomisation: float | None
-    standing: Standing
+
+    @property
+    def seeds(self) -> int:
+        return len(self.by_seed)
+
+    @property
+    def difference(self) -> float | None:
+        return float(np.mean(self.by_seed)) if self.by_seed else None
+
+    @property
+    def standing(self) -> Standing:
+        return standing(self.difference or 0.0, self.p_tweets, self.p_seeds)
+
+    def turned(self) -> Comparison:
+        """The other minus the one."""
+        tested = self.bootstrap
+        bootstrap = tested and replace(tested, difference=-tested.difference, low=-tested.high, high=-tested.low)
+        return replace(self, by_seed=tuple(-value for value in self.by_seed), bootstrap=bootstrap)
+
+
+Contrast = Sequence[tuple[float, Cell]]  # weights and what they are of
 
 
 def compare(pairs: Sequence[tuple[Cell, Cell]], resamples: int = RESAMPLES) -> list[Comparison]:
-    """Compare each pair's first cell with its second, and adjust the p values over all pairs (Holm).
+    """Each pair's first cell minus its second, as `compare_contrasts`."""
+    return compare_contrasts([((1.0, ours), (-1.0, other)) for ours, other in pairs], resamples)
 
-    Seeds are paired where both ran on the same tweets. Fewer than three shared seeds: a difference without a test.
+
+def compare_contrasts(contrasts: Sequence[Contrast], resamples: int = RESAMPLES) -> list[Comparison]:
+    """Test each contrast, and adjust the p values over all of them (Holm).
+
+    Seeds are paired where all ran on the same tweets. Fewer than three shared seeds: a difference without a test.
     """
-    shared = [_shared_records(ours, other) for ours, other in pairs]
-    tested = [i for i, (ours, _) in enumerate(shared) if len(ours) >= LEAST_SEEDS]
-    bootstraps = {i: paired_bootstrap(_counts(shared[i][0]), _counts(shared[i][1]), resamples) for i in tested}
+    shared = [_shared_records([cell for _, cell in contrast]) for contrast in contrasts]
+    weights = [[weight for weight, _ in contrast] for contrast in contrasts]
+    by_seed = [
+        tuple((np.array(w) @ [_f1(records) for records in s]).tolist()) for w, s in zip(weights, shared, strict=True)
+    ]
+    tested = [i for i, values in enumerate(by_seed) if len(values) >= LEAST_SEEDS]
+    counts = {i: [_counts(records) for records in shared[i]] for i in tested}
+    bootstraps = {i: bootstrap_contrast(list(zip(weights[i], counts[i], strict=True)), resamples) for i in tested}
     p_tweets = dict(zip(tested, holm([bootstraps[i].p for i in tested]), strict=True))
-    p_seeds = dict(zip(tested, holm([paired_t(_f1(shared[i][0]), _f1(shared[i][1])) for i in tested]), strict=True))
-    comparisons = []
-    for i, (ours, other) in enumerate(shared):
-        difference = float(np.mean(_f1(ours)) - np.mean(_f1(other))) if ours else None
-        randomised = approximate_randomisation(_counts(ours), _counts(other), resamples) if i in bootstraps else None
-        verdict = standing(difference or 0.0, p_tweets.get(i), p_seeds.get(i))
-        comparisons.append(
-            Comparison(len(ours), difference, bootstraps.get(i), p_tweets.get(i), p_seeds.get(i), randomised, verdict)
-        )
-    return comparisons
+    p_seeds = dict(zip(tested, holm([t_against_zero(by_seed[i]) for i in tested]), strict=True))
+    randomised = {
+        i: approximate_randomisation(counts[i][0], counts[i][1], resamples) for i in tested if weights[i] == [1.0, -1.0]
+    }
+    return [
+        Comparison(values, bootstraps.get(i), p_tweets.get(i), p_seeds.get(i), randomised.get(i))
+        for i, values in enumerate(by_seed)
+    ]
 
 
-def _shared_records(ours: Cell, other: Cell) -> tuple[list[Record], list[Record]]:
-    """The two cells' records of the seeds that both have, all on the tweets of the first cell's first record."""
-    tweets = _tweets(ours.records[0])
-    ours_by_seed, other_by_seed = ours.by_seed(), other.by_seed()
-    pairs = [(ours_by_seed[seed], other_by_seed[seed]) for seed in ours_by_seed if seed in other_by_seed]
-    same_tweets = [pair for pair in pairs if all(_tweets(record) == tweets for record in pair)]
-    return [a for a, _ in same_tweets], [b for _, b in same_tweets]
+def _shared_records(cells: Sequence[Cell]) -> list[list[Record]]:
+    """Each cell's records of the seeds that all have, all on the tweets of the first cell's first record."""
+    tweets = _tweets(cells[0].records[0])
+    by_seed = [cell.by_seed() for cell in cells]
+    seeds = [seed for seed in by_seed[0] if all(seed in of_cell for of_cell in by_seed)]
+    same = [seed for seed in seeds if all(_tweets(of_cell[seed]) == tweets for of_cell in by_seed)]
+    return [[of_cell[seed] for seed in same] for of_cell in by_seed]
 
 
 def _tweets(record: Record) -> dict[str, str]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from clamp.config import (
     Config,
@@ -20,64 +20,35 @@ from clamp.config import (
     VisionConfig,
     override,
 )
+from repro.variants import GROUPS, SUITE, VARIANTS, means_something
 
 Dataset = Literal["synthetic", "twitter2015", "twitter2017"]
 
 
-class Variant(NamedTuple):
-    """One system of a table: what readers call it, and how its config differs from the profile's."""
+_SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single_cross_attention", "text_only")
+_SEVERAL_SEEDS_OFFLINE = ("full", "single_cross_attention", "cmmt", "text_only", "full_description",
+                          "single_cross_attention_description")  # fmt: skip
+_ON_REQUEST = ("no_bounds",)  # it may spoil a run
 
-    label: str
-    overrides: dict[str, Any]
-
-
-VARIANTS: dict[str, Variant] = {
-    "full": Variant("CLAMP", {}),
-    "no_paf": Variant("no progressive fusion (one plain cross-attention)", {"model.fusion": "plain"}),
-    "one_stage": Variant("one stage", {"model.levels": ["patch"]}),
-    "no_pyramid": Variant("no pyramid (patches at every stage)", {"model.levels": ["patch", "patch", "patch"]}),
-    "no_focus": Variant("no focus prior", {"model.focus": False}),
-    "no_gate": Variant("no noise gate", {"model.gate": False}),
-    "no_mcl": Variant(
-        "no contrast", {"model.contrast.global_contrast": False, "model.contrast.local_contrast": "none"}
-    ),
-    "global_only": Variant("global contrast only", {"model.contrast.local_contrast": "none"}),
-    "local_only": Variant("local contrast only", {"model.contrast.global_contrast": False}),
-    "no_ama": Variant("no adaptive weighting (equal weights)", {"model.aggregation.mode": "equal"}),
-    "fixed_weights": Variant("fixed weights", {"model.aggregation.mode": "fixed"}),
-    "no_bounds": Variant("adaptive weighting without bounds", {"model.aggregation.mode": "unbounded"}),
-    "single_cross_attention": Variant(
-        "single cross-attention baseline", {"model.architecture": "single_cross_attention"}
-    ),
-    "cmmt": Variant("CMMT baseline, simplified", {"model.architecture": "cmmt"}),
-    "dtca": Variant("DTCA baseline, simplified", {"model.architecture": "dtca"}),
-    "image_prefix": Variant("image prefix baseline", {"model.architecture": "image_prefix"}),
-    # what it reads of an image is its caption, whatever the others read
-    "caption_concat": Variant("caption baseline", {"model.architecture": "caption_concat", "data.visual": "proxy"}),
-    "text_only": Variant("text only", {"model.architecture": "text_only"}),
-}
-
-_BASELINES = ("single_cross_attention", "cmmt", "dtca", "image_prefix", "caption_concat", "text_only")
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "main": ("full", *_BASELINES),
-    "baselines": _BASELINES,
-    "ablations": tuple(name for name in VARIANTS if name not in _BASELINES or name == "text_only"),
-}
-
-_ON_REQUEST = ("no_bounds",)
-_SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_ama", "single_cross_attention", "text_only")
-_SEVERAL_SEEDS_OFFLINE = ("full", "single_cross_attention", "cmmt", "text_only")
+Seeds = dict[str, int]  # variant -> how many seeds
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One size of the suite: a base config for each data set, and how many seeds a variant gets there by default."""
+    """One size of the suite: a base config for each data set, and how many seeds a variant gets there.
+
+    A variant that is absent is run on request only. `full` says what --full adds to the default, or has more seeds of.
+    """
 
     summary: str
     base: Callable[[Dataset], Config]
-    # data set -> variant -> seeds; a variant that is absent is run on request
-    seeds: Mapping[Dataset, Mapping[str, int]]
+    seeds: Mapping[Dataset, Seeds]
+    full: Seeds
+
+    def planned(self, dataset: Dataset, full: bool) -> Seeds:
+        """Variant -> number of seeds, by default or with --full."""
+        seeds = self.seeds[dataset]
+        return {v: max(self.full.get(v, 0), seeds.get(v, 0)) for v in seeds | self.full} if full else seeds
 
 
 def synthetic_config(dataset: Dataset) -> Config:
@@ -134,24 +105,32 @@ def paper_config(dataset: Dataset) -> Config:
     )
 
 
+_REAL: tuple[Dataset, ...] = ("twitter2015", "twitter2017")
 PROFILES: dict[str, Profile] = {
     "synthetic": Profile(
         "generated tweets, tiny encoders from scratch; no download, any laptop",
         synthetic_config,
-        {"synthetic": {name: 3 if name in _SEVERAL_SEEDS else 1 for name in VARIANTS if name not in _ON_REQUEST}},
+        {"synthetic": {v: 3 if v in _SEVERAL_SEEDS else 1 for v in SUITE if v not in _ON_REQUEST}},
+        dict.fromkeys(GROUPS["sensitivity"], 1) | dict.fromkeys(SUITE, 3),
     ),
     "offline": Profile(
         "real tweets with a visual proxy, MiniLM from a PyPI wheel; CPU",
         offline_config,
         {
-            name: {v: 3 if v in _SEVERAL_SEEDS_OFFLINE else 1 for v in GROUPS["main"]}
-            for name in ("twitter2015", "twitter2017")
+            name: {
+                v: 3 if v in _SEVERAL_SEEDS_OFFLINE else 1
+                for v in GROUPS["main"]
+                if means_something(v, "offline", name)
+            }
+            for name in _REAL
         },
+        dict.fromkeys(GROUPS["attempts"], 1) | dict.fromkeys(SUITE, 3),
     ),
     "paper": Profile(
         "real tweets and images, roberta-base and ViT-B/16; one GPU",
         paper_config,
-        {name: {v: 5 if v in GROUPS["main"] else 3 for v in VARIANTS} for name in ("twitter2015", "twitter2017")},
+        {name: {v: 5 if v in GROUPS["main"] else 3 for v in SUITE} for name in _REAL},
+        dict.fromkeys(GROUPS["sensitivity"], 1),
     ),
 }
 
@@ -200,19 +179,22 @@ def plan(
     only: Sequence[str] = (),
     datasets: Sequence[str] = (),
     seeds: int | None = None,
+    full: bool = False,
     config_file: Path | None = None,
 ) -> list[Run]:
     """The runs of a profile: `only` picks variants or groups, `seeds` gives each of them that many.
 
+    `full` takes what --full plans in place of the default.
     Raises ConfigError for an unknown name or a config file that cannot be applied.
     """
     chosen_profile = PROFILES[_known(profile, PROFILES, "profile")]
     names = [_known(name, chosen_profile.seeds, f"data set of profile {profile}") for name in datasets]
     picked = {v for name in only for v in GROUPS.get(name) or (_known(name, VARIANTS, "variant", GROUPS),)}
     runs = []
-    for dataset, defaults in chosen_profile.seeds.items():
+    for dataset in chosen_profile.seeds:
         if names and dataset not in names:
             continue
+        defaults = chosen_profile.planned(dataset, full)
         base = chosen_profile.base(dataset)
         if config_file is not None:
             base = override(base, read_overrides(config_file, base), config_file)
@@ -220,10 +202,12 @@ def plan(
             if visual != "none" and (visual == "proxy") != (kind == "proxy"):  # every tweet would be without an image
                 raise ConfigError(f"{config_file}: data.visual: {visual!r} is nothing that vision.kind {kind!r} reads")
         for variant in VARIANTS:
-            if variant not in (picked or defaults):
+            if variant not in (picked or defaults) or not means_something(variant, profile, dataset):
                 continue
             for seed in range(seeds if seeds is not None else defaults.get(variant, 1)):
                 runs.append(Run(profile, dataset, variant, seed, _variant_config(base, variant, seed)))
+    if not runs:
+        raise ConfigError(f"nothing to run: {', '.join(sorted(picked))} is of another profile or data set")
     return runs
 
 

@@ -20,9 +20,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from clamp.config import TASKS
 from repro.cells import DATASET_TITLES, Block, Cell, Record, blocks
-from repro.experiments import VARIANTS
 from repro.stats import LEAST_SEEDS, summarise
 from repro.store import write_atomically
+from repro.variants import SUITE
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
@@ -48,6 +48,7 @@ SHORT = {variant: name for variant, (name, _, _) in CURVES.items()} | {
     "local_only": "local MCL only",
     "fixed_weights": "fixed weights",
     "no_bounds": "AMA without bounds",
+    "no_paf_no_mcl": "no PAF, no MCL",
 }
 # task -> (colour, line style, width); weights on one bound coincide, so one line there is wide and the other thin
 TASK_STYLES = dict(
@@ -205,14 +206,15 @@ def _loss_weights(panels: Panels, source_hash: str) -> Figure:
 
 
 def _with_ablations(found: Panels) -> Panels:
-    return {place: block for place, block in found.items() if len(block) > 1}
+    shown = {place: {v: cell for v, cell in block.items() if v in SUITE} for place, block in found.items()}
+    return {place: block for place, block in shown.items() if len(block) > 1}
 
 
 def _ablation_dots(panels: Panels, source_hash: str) -> Figure:
     """F1 of each variant: its seeds as dots, their mean as a bar, the t interval as a line where there are enough."""
     figure, axes = _stack(panels, [0.6 + 0.2 * len(block) for block in panels.values()], source_hash)
     for axis, block in zip(axes, panels.values(), strict=True):
-        shown = [block[variant] for variant in VARIANTS if variant in block]
+        shown = list(block.values())
         for row, cell in enumerate(shown):
             values = [100 * value for value in cell.test("joint", "f1")]
             summary = summarise(values)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from repro.cells import Block, Cell, Record
 from repro.stats import LEAST_SEEDS, RESAMPLES
+from repro.variants import VARIANTS
 
 _SOFTWARE = ("torch", "triton", "transformers", "tokenizers", "numpy")
 SELECTION = (
@@ -31,10 +32,11 @@ class Marks:
 
     def of(self, cell: Cell, block: Block) -> str:
         """A dagger for records of other sources; a double dagger for training or data settings unlike the block's."""
-        reference = _settings(next(iter(block.values())).records[0])
+        own = VARIANTS[cell.variant].overrides
+        reference = _settings(next(iter(block.values())).records[0], own)
         foreign = any(record["provenance"]["source_hash"] != self.source_hash for record in cell.records)
         models = [record["config"]["model"] for record in cell.records]
-        mixed = any(_settings(r) != reference for r in cell.records) or any(m != models[0] for m in models)
+        mixed = any(_settings(r, own) != reference for r in cell.records) or any(m != models[0] for m in models)
         return ("†" if foreign else "") + ("‡" if mixed else "")
 
     def footnotes(self, shown: Sequence[Block]) -> list[str]:
@@ -62,15 +64,18 @@ def provenance_footer(shown: Sequence[Block], marks: Marks) -> list[str]:
         "Data (hash of the manifest)": [_data_hash(p["data"]) for p in made_by],
         "Software": [", ".join(version) for version in versions],
     }
+    evaluated = [e["evaluation_hash"] for block in shown for cell in block.values() for e in cell.evaluations]
+    if evaluated:
+        facts["Sources of evaluation (hash)"] = evaluated
     runs = [f"{len(made_by)} runs; n in each row is the number of seeds."]
     return [*marks.footnotes(shown), *runs, *(f"{k}: {'; '.join(sorted(set(v)))}." for k, v in facts.items())]
 
 
-def _settings(record: Record) -> object:
-    """What all rows of a block should share: training but for the seed, and data but for the view of the images."""
+def _settings(record: Record, own: Collection[str]) -> object:
+    """What all rows of a block should share: training and data, but for the seed and what a variant changes (`own`)."""
+    own = {"train.seed", "data.visual", "data.proxy_fields", *own}
     config = record["config"]
-    train = {name: value for name, value in config["train"].items() if name != "seed"}
-    return train, {name: value for name, value in config["data"].items() if name not in ("visual", "proxy_fields")}
+    return {part: {k: v for k, v in config[part].items() if f"{part}.{k}" not in own} for part in ("train", "data")}
 
 
 def _data_hash(manifest: dict[str, str]) -> str:

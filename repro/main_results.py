@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from repro.cells import DATASET_TITLES, Block, Cell, Comparison, compare
-from repro.experiments import GROUPS, PROFILES, VARIANTS
-from repro.footer import SELECTION, TESTS, Marks, provenance_footer
-from repro.render import BLOCK, NOT_RUN, Table, interval, mean_and_sd, p_value, percent, signed
-from repro.stats import SIGNIFICANCE, against_paper
+from repro.cells import DATASET_TITLES, Block, Cell, Comparison, Place
+from repro.evidence import Evidence
+from repro.footer import SELECTION, TESTS, provenance_footer
+from repro.paper_verdicts import verdict_sentence
+from repro.render import BLOCK, NOT_RUN, Table, between, interval, mean_and_sd, p_value, percent, seeds, signed
+from repro.stats import SIGNIFICANCE
+from repro.variants import GROUPS, VARIANTS, means_something
 
 OURS = "measured here"
 _SOURCES = (
@@ -34,6 +36,9 @@ _MEASURED: dict[str, Callable[[Cell], str]] = {
     "MASC macro-F1": lambda cell: mean_and_sd(cell.test("masc", "macro_f1")),
 }
 _IN_WORDS = {
+    "full": "CLAMP",
+    "full_description": "CLAMP with long descriptions",
+    "single_cross_attention_description": "a single cross-attention with long descriptions",
     "single_cross_attention": "a single cross-attention",
     "cmmt": "a simplified CMMT",
     "dtca": "a simplified DTCA",
@@ -44,21 +49,28 @@ _IN_WORDS = {
 _PUBLISHED = {"precision": "P", "recall": "R", "f1": "F1", "accuracy": "accuracy"}
 
 
-def main_results(
-    dataset: str, grouped: dict[tuple[str, str], Block], reported: pd.DataFrame, marks: Marks, resamples: int
-) -> Table:
+def main_results(evidence: Evidence, dataset: str) -> Table:
     """CLAMP and its baselines on one data set, a block of rows for each profile, then what others published."""
-    profiles = [name for name, profile in PROFILES.items() if dataset in profile.seeds]
-    shown = {profile: grouped.get((profile, dataset), {}) for profile in profiles}
-    rows = [_our_row(f"Profile {p}", v, block, marks) for p, block in shown.items() for v in GROUPS["main"]]
+    shown = {
+        profile: {v: cell for v, cell in block.items() if v in GROUPS["main"]}
+        for profile, block in evidence.profiles_of(dataset).items()
+    }
+    rows = [
+        _our_row(evidence, (profile, dataset), v)
+        for profile in shown
+        for v in GROUPS["main"]
+        if means_something(v, profile, dataset)
+    ]
     rows += [row for block in shown.values() for row in _bounds(block)]
-    rows += _published_rows(reported[reported.dataset == dataset])
-    findings = _standings(shown, resamples)
+    rows += _published_rows(evidence.reported[evidence.reported.dataset == dataset])
+    findings = _standings(shown, evidence.main[dataset])
     if "paper" in shown:
-        findings.append(_paper_verdict(dataset, shown["paper"], reported))
+        findings.append(verdict_sentence(evidence, dataset))
     return Table(
         name=f"main_{dataset}",
         title=f"Main results on {DATASET_TITLES[dataset]} (test split, percent)",
+        about="CLAMP and what it is compared with, each on the same data, encoders and training loop within a profile, "
+        "then what others published.",
         findings=tuple(findings),
         frame=pd.DataFrame(rows).fillna(""),
         footer=(
@@ -67,21 +79,31 @@ def main_results(
             f'{TESTS} "Ahead" and "behind" need both p values below {SIGNIFICANCE}; the interval is the bootstrap\'s.',
             SELECTION,
             _MASC,
+            "Dev trials: runs on dev by which a setting of that system was chosen, for this data set under this "
+            "profile; what was tried is in `repro/trials.csv`.",
             *_extracted(shown),
             *([_SOURCES] if dataset != "synthetic" else []),
-            *provenance_footer([block for block in shown.values() if block], marks),
+            *provenance_footer([block for block in shown.values() if block], evidence.marks),
         ),
     )
 
 
-def _our_row(title: str, variant: str, block: Block, marks: Marks) -> dict[str, str]:
+def _our_row(evidence: Evidence, place: Place, variant: str) -> dict[str, str]:
+    block = evidence.block(place)
     cell = block.get(variant)
-    row = {BLOCK: title, "method": VARIANTS[variant].label}
+    row = {BLOCK: f"Profile {place[0]}", "method": VARIANTS[variant].label}
+    trials = {"dev trials": str(_trials(evidence, place, variant))}
     if cell is None:
-        return {**row, "n": "0", **dict.fromkeys(_MEASURED, NOT_RUN)}
-    row["method"] += marks.of(cell, block)
+        return {**row, "n": "0", **dict.fromkeys(_MEASURED, NOT_RUN), **trials}
+    row["method"] += evidence.marks.of(cell, block)
     measured = {name: text(cell) for name, text in _MEASURED.items()}
-    return {**row, "n": str(cell.n), **measured, "selection": "dev", "source": OURS, "note": ""}
+    return {**row, "n": str(cell.n), **measured, **trials, "selection": "dev", "source": OURS, "note": ""}
+
+
+def _trials(evidence: Evidence, place: Place, variant: str) -> int:
+    """Runs on dev that decided a setting of this system there."""
+    listed = zip(*(evidence.trials[name] for name in ("profile", "dataset", "variant", "trials")), strict=True)
+    return sum(int(trials) for *system, trials in listed if system == [*place, variant])
 
 
 def _bounds(block: Block) -> list[dict[str, str]]:
@@ -103,10 +125,12 @@ def _bounds(block: Block) -> list[dict[str, str]]:
 
 def _published_rows(reported: pd.DataFrame) -> list[dict[str, str]]:
     """One row a method, its tasks side by side, in the order of the file."""
+    of_method: dict[str, list[tuple[str, dict[str, str]]]] = {}
+    for entry in reported.to_dict("records"):
+        of_method.setdefault(entry["method"], []).append((entry["task"], entry))
     rows = []
-    for method, of_method in reported.groupby("method", sort=False):
-        entries = [(entry["task"], entry) for entry in of_method.to_dict("records")]
-        row = {BLOCK: "Published by others", "method": _cited(str(method), entries[0][1]["venue"])}
+    for method, entries in of_method.items():
+        row = {BLOCK: "Published by others", "method": _cited(method, entries[0][1]["venue"])}
         for task, entry in entries:
             for figure, short in _PUBLISHED.items():
                 name = "MASC macro-F1" if (task, figure) == ("MASC", "f1") else f"{task} {short}"
@@ -135,58 +159,35 @@ def _by_task(texts: Sequence[tuple[str, str]], always: bool = False) -> str:
     return ". ".join(f"{', '.join(tasks)}: {text}" for text, tasks in tasks_of.items())
 
 
-def _standings(shown: dict[str, Block], resamples: int) -> list[str]:
-    """One sentence a profile on CLAMP against each baseline; the p values are adjusted over the whole table."""
-    pairs = {
-        (profile, name): (block["full"], block[name])
-        for profile, block in shown.items()
-        for name in GROUPS["baselines"]
-        if "full" in block and name in block
-    }
-    compared = dict(zip(pairs, compare(list(pairs.values()), resamples), strict=True))
+def _standings(shown: dict[str, Block], compared: dict[tuple[str, str, str], Comparison]) -> list[str]:
+    """One sentence a profile on CLAMP against each baseline."""
     sentences = []
     for profile, block in shown.items():
-        parts = [_standing(_IN_WORDS[name], c) for (owner, name), c in compared.items() if owner == profile]
+        parts = [_standing(one, other, c) for (owner, one, other), c in compared.items() if owner == profile]
         missing = "CLAMP and a baseline are not both run, so there is nothing to compare" if block else NOT_RUN
         sentences.append(f"Profile {profile}: {'; '.join(parts) or missing}.")
     return sentences
 
 
-def _standing(other: str, comparison: Comparison) -> str:
+def _standing(one: str, other: str, comparison: Comparison) -> str:
+    ours, theirs = _IN_WORDS[one], _IN_WORDS[other]
     if comparison.difference is None:
-        return f"whether CLAMP is ahead of {other} is undecided (no seed in common)"
+        return f"whether {ours} is ahead of {theirs} is undecided (no seed in common)"
     size = f"{signed(comparison.difference)} F1"
     tested = comparison.bootstrap
     if tested is None:
-        return (
-            f"whether CLAMP is ahead of {other} is undecided ({size} over {_seeds(comparison.seeds)}, too few to test)"
-        )
+        evidence = f"{size} over {seeds(comparison.seeds)}, too few to test"
+        return f"whether {ours} is ahead of {theirs} is undecided ({evidence})"
     evidence = (
-        f"{size} over {_seeds(comparison.seeds)}, 95 % interval {signed(tested.low)} to {signed(tested.high)}, "
+        f"{size} over {seeds(comparison.seeds)}, 95 % interval {between(tested.low, tested.high)}, "
         f"p over tweets {p_value(comparison.p_tweets)}, over seeds {p_value(comparison.p_seeds)}"
     )
     words = {
-        "ahead": f"CLAMP is ahead of {other}",
-        "behind": f"CLAMP is not ahead of {other} but behind it",
-        "no difference shown": f"CLAMP is not shown to be ahead of {other}",
+        "ahead": f"{ours} is ahead of {theirs}",
+        "behind": f"{ours} is not ahead of {theirs} but behind it",
+        "no difference shown": f"{ours} is not shown to be ahead of {theirs}",
     }
     return f"{words[comparison.standing]} ({evidence})"
-
-
-def _seeds(n: int) -> str:
-    return "one seed" if n == 1 else f"{n} seeds"
-
-
-def _paper_verdict(dataset: str, block: Block, reported: pd.DataFrame) -> str:
-    row = reported[(reported.dataset == dataset) & (reported.method == "CLAMP") & (reported.task == "MABSA")]
-    published = float(row.f1.iloc[0])
-    values = block["full"].test("joint", "f1") if "full" in block else []
-    judged = against_paper(values, published / 100)
-    text = f"Against the {published} F1 that the paper reports, with a tolerance of 1.0: {judged.verdict}"
-    if judged.difference is None:
-        return f"{text}."
-    half = "" if judged.half_width is None else f", prediction half-width {percent(judged.half_width)}"
-    return f"{text} (difference {signed(judged.difference)}, {_seeds(len(values))}{half})."
 
 
 def _extracted(shown: dict[str, Block]) -> Iterable[str]:

@@ -7,10 +7,12 @@ import pandas as pd
 from repro.cells import Block
 from repro.footer import SELECTION, Marks, provenance_footer
 from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd
+from repro.variants import SUITE
 
 
 def pointing(block: Block, marks: Marks) -> Table:
     """Where each stage of CLAMP looks for the aspects that only the image tells."""
+    block = {variant: cell for variant, cell in block.items() if variant in SUITE}
     rows, findings = [], []
     for cell in block.values():
         reports = [record["result"]["metrics"] for record in cell.records]
@@ -40,6 +42,7 @@ def pointing(block: Block, marks: Marks) -> Table:
     return Table(
         name="pointing_synthetic",
         title="Where the attention looks: generated tweets (test split, percent)",
+        about="In generated tweets the region that shows an aspect is known, so that attention can be held against it.",
         findings=tuple(findings) or (f"CLAMP: {NOT_RUN}.",),
         frame=pd.DataFrame(rows, columns=columns),
         footer=(

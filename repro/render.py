@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,17 @@ NOTE = "note"  # a column of sentences: a list below the block in Markdown, left
 
 @dataclass(frozen=True)
 class Table:
-    """A table of display strings with what is said above it (`findings`) and below it (`footer`)."""
+    """A table of display strings, with what it is (`about`), what it says (`findings`), and notes (`footer`).
+
+    `about` holds for any results; `findings` are made from these.
+    """
 
     name: str
     title: str
     findings: tuple[str, ...]
     frame: pd.DataFrame
     footer: tuple[str, ...]
+    about: str = ""
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:
@@ -43,17 +47,27 @@ def write_table(table: Table, folder: Path) -> list[Path]:
 
 
 def as_markdown(table: Table) -> str:
-    """Findings; each block under its own heading, without columns that are empty there; its notes; the footer."""
-    parts = [f"# {table.title}", *table.findings]
+    """What it is and says; each block under its own heading; its notes; the footer."""
+    return f"# {table.title}\n\n{markdown_body(table, '##')}\n"
+
+
+def markdown_body(table: Table, heading: str) -> str:
+    """All of it but the title, blocks under headings of that level."""
+    parts = [table.about, *table.findings] if table.about else list(table.findings)
+    for block, shown, notes in shown_blocks(table):
+        parts += [f"{heading} {block}", shown.to_markdown(index=False, disable_numparse=True)]
+        if notes:
+            parts.append("\n".join(f"- {note}" for note in notes))
+    parts.append("\n".join(f"- {line}" for line in table.footer))
+    return "\n\n".join(parts)
+
+
+def shown_blocks(table: Table) -> Iterator[tuple[str, pd.DataFrame, list[str]]]:
+    """Each block's title, its rows without columns that are empty there, and its notes."""
     for block, rows in table.frame.groupby(BLOCK, sort=False):
         shown = rows.drop(columns=[BLOCK, NOTE], errors="ignore")
-        shown = shown.loc[:, (shown != "").any()]
-        parts += [f"## {block}", shown.to_markdown(index=False, disable_numparse=True)]
-        if NOTE in rows and (rows[NOTE] != "").any():
-            noted = rows[rows[NOTE] != ""]
-            parts.append("\n".join(f"- {row.iloc[1]}: {row[NOTE]}" for _, row in noted.iterrows()))
-    parts.append("\n".join(f"- {line}" for line in table.footer))
-    return "\n\n".join(parts) + "\n"
+        noted = rows[rows[NOTE] != ""] if NOTE in rows else rows.iloc[:0]
+        yield str(block), shown.loc[:, (shown != "").any()], [f"{r.iloc[1]}: {r[NOTE]}" for _, r in noted.iterrows()]
 
 
 def as_latex(table: Table) -> str:
@@ -70,7 +84,7 @@ def as_latex(table: Table) -> str:
             set_apart += [*rule, f"\\multicolumn{{{frame.shape[1]}}}{{l}}{{\\textit{{{_escaped(blocks[i])}}}}} \\\\"]
         set_apart.append(row)
     tabular = "\n".join([*lines[:body], *set_apart, *lines[body + len(frame) :]])
-    caption = _escaped(f"{table.title}. {' '.join(table.findings)}")
+    caption = _escaped(" ".join(filter(None, [f"{table.title}.", table.about, *table.findings])))
     text = "\n".join(
         [
             "\\begin{table*}",
@@ -117,6 +131,15 @@ def interval(values: Sequence[float]) -> str:
     if summary.low is None or summary.high is None:
         return "-"
     return f"{percent(summary.low)} to {percent(summary.high)}"
+
+
+def between(low: float, high: float) -> str:
+    """An interval of differences."""
+    return f"{signed(low)} to {signed(high)}"
+
+
+def seeds(n: int) -> str:
+    return "one seed" if n == 1 else f"{n} seeds"
 
 
 def p_value(p: float | None) -> str:

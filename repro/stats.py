@@ -6,8 +6,9 @@ tests two-sided at 5 %.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ RESAMPLES = 10_000
 RESAMPLING_SEED = 2507  # one seed for every comparison, so that a table made twice is the same table
 LEAST_SEEDS = 3  # fewer say too little of the spread for a test
 LEAST_SEEDS_AGAINST_PAPER = 5
-_CHUNK = 500  # resamples held in memory at once: 4 MB of weights at a thousand tweets
+_CHUNK = 500  # resamples worked on at once: 4 MB of weights at a thousand tweets
 
 Standing = Literal["ahead", "behind", "no difference shown", "undecided"]
 Verdict = Literal["reproduced", "higher", "lower", "inconclusive", "not run"]
@@ -77,30 +78,48 @@ def summarise(values: Sequence[float]) -> Summary:
 def paired_bootstrap(ours_SN3: ArrayLike, other_SN3: ArrayLike, resamples: int = RESAMPLES) -> Difference:
     """The difference in F1 between two systems on the same tweets, by resampling the tweets.
 
-    Each argument holds integer counts of S seeds (S may differ between the two) over the same N tweets. F1 is averaged
-    over the seeds within each resample, so the result is conditional on these seeds. The interval is the percentile
-    interval, and p twice the smaller share of resamples on one side of zero: p < 0.05 where the interval excludes zero.
+    Each argument holds integer counts of S seeds (S may differ between the two) over the same N tweets.
     """
-    ours, other = np.asarray(ours_SN3), np.asarray(other_SN3)
-    rng = np.random.default_rng(RESAMPLING_SEED)
-    tweets = ours.shape[1]
+    return bootstrap_contrast([(1.0, ours_SN3), (-1.0, other_SN3)], resamples)
 
-    def draw(rows: int) -> np.ndarray:
-        picked_RN = rng.integers(tweets, size=(rows, tweets))
-        flat = picked_RN + tweets * np.arange(rows)[:, None]
-        weights_RN = np.bincount(flat.ravel(), minlength=rows * tweets).reshape(rows, tweets)
-        return _mean_f1(weights_RN, ours) - _mean_f1(weights_RN, other)
 
-    drawn_R = _in_chunks(draw, resamples)
+def bootstrap_contrast(parts: Sequence[tuple[float, ArrayLike]], resamples: int = RESAMPLES) -> Difference:
+    """A weighted sum of the F1 of several systems on the same tweets, by resampling the tweets.
+
+    parts: (weight, counts_SN3) of each. F1 is averaged over the seeds within each resample, so the result is
+    conditional on these seeds. The interval is the percentile interval, and p twice the smaller share of resamples on
+    one side of zero: p < 0.05 where the interval excludes zero.
+    """
+    counts = [(weight, np.asarray(counts_SN3)) for weight, counts_SN3 in parts]
+    drawn_R = sum(weight * resampled_f1(one, resamples).mean(axis=-1) for weight, one in counts)
     low, high = np.quantile(drawn_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     one_sided = min((drawn_R <= 0).sum(), (drawn_R >= 0).sum())
     return Difference(
-        difference=_observed(ours) - _observed(other),
+        difference=sum(weight * _observed(one) for weight, one in counts),
         low=float(low),
         high=float(high),
         p=_share(2 * one_sided, resamples),
-        standard_error=float(drawn_R.std(ddof=1)),
+        standard_error=float(np.std(drawn_R, ddof=1)),
     )
+
+
+def resampled_f1(counts_SN3: ArrayLike, resamples: int = RESAMPLES) -> np.ndarray:
+    """(R, S) F1 of each seed in every resample of the N tweets; the same resamples for every system."""
+    counts = np.asarray(counts_SN3)
+    weights_RN = _bootstrap_weights(counts.shape[1], resamples)
+    return np.concatenate([_f1(_totals(chunk, counts)) for chunk in _chunks(weights_RN)])
+
+
+@lru_cache(maxsize=4)
+def _bootstrap_weights(tweets: int, resamples: int) -> np.ndarray:
+    """(R, N): how often each tweet is drawn. Kept, because drawing takes longer than all that is done with it."""
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    weights_RN = np.empty((resamples, tweets), dtype=np.int16)
+    for chunk_RN in _chunks(weights_RN):
+        picked_RN = rng.integers(tweets, size=chunk_RN.shape)
+        flat = picked_RN + tweets * np.arange(len(chunk_RN))[:, None]
+        chunk_RN[:] = np.bincount(flat.ravel(), minlength=chunk_RN.size).reshape(chunk_RN.shape)
+    return weights_RN
 
 
 def approximate_randomisation(ours_SN3: ArrayLike, other_SN3: ArrayLike, resamples: int = RESAMPLES) -> float:
@@ -110,30 +129,40 @@ def approximate_randomisation(ours_SN3: ArrayLike, other_SN3: ArrayLike, resampl
     many seeds on either side; a tweet is swapped in every seed at once.
     """
     ours, other = np.asarray(ours_SN3), np.asarray(other_SN3)
-    rng = np.random.default_rng(RESAMPLING_SEED)
-    tweets = ours.shape[1]
     observed = abs(_observed(ours) - _observed(other))
-
-    def draw(rows: int) -> np.ndarray:
-        swap_RN = rng.integers(2, size=(rows, tweets))
+    extreme = 0
+    for swap_RN in _chunks(_swaps(ours.shape[1], resamples)):
         shift_RS3 = _totals(swap_RN, other - ours)
-        return _f1(ours.sum(axis=1) + shift_RS3).mean(axis=-1) - _f1(other.sum(axis=1) - shift_RS3).mean(axis=-1)
+        swapped = _f1(ours.sum(axis=1) + shift_RS3).mean(axis=-1) - _f1(other.sum(axis=1) - shift_RS3).mean(axis=-1)
+        extreme += int((np.abs(swapped) >= observed - 1e-12).sum())  # the swap of everything is a tie, up to rounding
+    return _share(extreme, resamples)
 
-    extreme = np.abs(_in_chunks(draw, resamples)) >= observed - 1e-12  # the swap of everything is a tie, up to rounding
-    return _share(extreme.sum(), resamples)
+
+@lru_cache(maxsize=4)
+def _swaps(tweets: int, resamples: int) -> np.ndarray:
+    """(R, N): 1 where the two systems' outputs for a tweet are exchanged."""
+    rng = np.random.default_rng(RESAMPLING_SEED)
+    swaps_RN = np.empty((resamples, tweets), dtype=np.int16)
+    for chunk_RN in _chunks(swaps_RN):
+        chunk_RN[:] = rng.integers(2, size=chunk_RN.shape)
+    return swaps_RN
 
 
 def paired_t(ours: Sequence[float], other: Sequence[float]) -> float:
-    """p of the paired t test over seeds, in the same order on both sides; ValueError for fewer than two.
+    """p of the paired t test over seeds, in the same order on both sides; ValueError for fewer than two."""
+    return t_against_zero(np.subtract(ours, other).tolist())
 
-    Differences without any spread leave t undefined: 0 where they are not zero, 1 where they are.
+
+def t_against_zero(values: Sequence[float]) -> float:
+    """p of the t test that one value a seed has mean zero; ValueError for fewer than two.
+
+    Values without any spread leave t undefined: 0 where they are not zero, 1 where they are.
     """
-    differences = np.subtract(ours, other)
-    if len(differences) < 2:
-        raise ValueError("a paired t test needs two seeds")
-    if np.ptp(differences) < 1e-12:
-        return 0.0 if abs(differences[0]) > 1e-12 else 1.0
-    return float(stats.ttest_rel(ours, other).pvalue)
+    if len(values) < 2:
+        raise ValueError("a t test needs two seeds")
+    if np.ptp(values) < 1e-12:
+        return 0.0 if abs(values[0]) > 1e-12 else 1.0
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -148,6 +177,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def minimum_detectable_difference(standard_error: float) -> float:
     """The true difference that a two-sided 5 % test of this standard error would find four times in five."""
     return float((stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)) * standard_error)
+
+
+def detectable_over_seeds(differences: Sequence[float]) -> float:
+    """The same for the paired t test over seeds, from one difference a seed; ValueError for fewer than two."""
+    if len(differences) < 2:
+        raise ValueError("a spread needs two seeds")
+    n = len(differences)
+    return float((_t_quantile(n) + stats.t.ppf(POWER, n - 1)) * np.std(differences, ddof=1) / np.sqrt(n))
 
 
 def standing(difference: float, p_tweets: float | None, p_seeds: float | None) -> Standing:
@@ -214,13 +251,10 @@ def _f1(totals: np.ndarray) -> np.ndarray:
     return 2 * totals[..., 0] / np.maximum(totals[..., 1] + totals[..., 2], 1)
 
 
-def _mean_f1(weights_RN: np.ndarray, counts_SN3: np.ndarray) -> np.ndarray:
-    return _f1(_totals(weights_RN, counts_SN3)).mean(axis=-1)
-
-
 def _observed(counts_SN3: np.ndarray) -> float:
     return float(_f1(counts_SN3.sum(axis=1)).mean())
 
 
-def _in_chunks(draw: Callable[[int], np.ndarray], resamples: int) -> np.ndarray:
-    return np.concatenate([draw(min(_CHUNK, resamples - done)) for done in range(0, resamples, _CHUNK)])
+def _chunks(rows_RN: np.ndarray) -> Iterator[np.ndarray]:
+    """Views of the rows, few at a time: in float64 all of them would not fit into a cache."""
+    yield from (rows_RN[start : start + _CHUNK] for start in range(0, len(rows_RN), _CHUNK))

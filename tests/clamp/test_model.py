@@ -29,7 +29,7 @@ from clamp.config import ConfigError, ModelConfig, override
 from clamp.data import Tweet
 from clamp.model import Clamp, Tagger
 from kernels import reference
-from repro.experiments import VARIANTS
+from repro.variants import GROUPS, VARIANTS
 
 VISUALS: dict[str, dict[str, Any]] = {
     "conv": {},
@@ -37,7 +37,9 @@ VISUALS: dict[str, dict[str, Any]] = {
     "proxy": {"model__vision": {"kind": "proxy"}},
 }
 
-SWITCHES: dict[str, dict[str, Any]] = {name: variant.overrides for name, variant in VARIANTS.items() if name != "full"}
+SWITCHES: dict[str, dict[str, Any]] = {
+    name: VARIANTS[name].overrides for name in (*GROUPS["ablations"], *GROUPS["baselines"]) if name != "full"
+}
 SWITCHES |= {
     "crf": {"model.decoder": "crf"},
     "scale": {"model.contrast.scale": 9.0},

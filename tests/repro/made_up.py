@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from clamp.config import Config
+from clamp.config import Config, config_from_dict
 from clamp.data import SPLITS
-from repro.experiments import GROUPS, PROFILES, VARIANTS, plan
+from repro.conditions import conditions
+from repro.experiments import PROFILES, plan
+from repro.peer_rules import LABELS
+from repro.variants import GROUPS, SUITE
 
 SOURCE = "0123456789abcdef"
 TWEETS = 200
@@ -40,7 +43,7 @@ def record(
         "experiment": dataset,
         "variant": variant,
         "seed": seed,
-        "key": f"{seed:016x}",
+        "key": f"{profile}-{dataset}-{variant}-{seed}",
         "config": run.config_dict(),
         "result": {
             "best_epoch": epochs - 2,
@@ -52,11 +55,16 @@ def record(
                     "loss": {"tagging": 2.0 / epoch},
                     "dev_f1": max(0.0, f1 * (1 - np.exp(-epoch / 2.5)) + rng.normal(0, 0.01)),
                     "dev_mate_f1": f1,
+                    "test_f1": joint["f1"] - 0.01 * abs(epoch - (epochs - 2)) + 0.005 * (epoch == epochs),
                     "seconds": 4.0,
                 }
                 for epoch in range(1, epochs + 1)
             ],
             "weighting": _weighting(variant, steps, rng),
+            "interference": {
+                "step": steps[:4],
+                "cosine": {"tagging~aspect": [0.4, 0.2, 0.1, 0.3], "tagging~global": [-0.2, 0.1, -0.1, None]},
+            },
             "cost": {"parameters": 1, "flops_per_tweet": 1, "train_seconds": 1.0, "peak_memory_bytes": 1},
             "images": {split: {"present": 1, "absent": 0} for split in ("train", "dev", "test")},
         },
@@ -77,10 +85,32 @@ def suite(profile: str = "synthetic", dataset: str = "synthetic", top: float = 0
     """Made-up records of all variants with the profile's seeds, each a little worse than the one before."""
     seeds = PROFILES[profile].seeds[dataset]
     return [
-        record(variant, seed, profile=profile, dataset=dataset, f1=top - 0.022 * i, epochs=12 - (seed == 1))
-        for i, variant in enumerate(VARIANTS)
+        record(variant, seed, profile=profile, dataset=dataset, f1=top - 0.02 * i, epochs=12 - (seed == 1))
+        for i, variant in enumerate(SUITE)
         for seed in range(seeds.get(variant, 0))
     ]
+
+
+def evaluation(of: dict[str, Any], fall: float = 0.1, **falls: float) -> dict[str, Any]:
+    """The made-up evaluation of a made-up record, every condition `fall` below the clean F1 or as `falls` says."""
+    config = config_from_dict(of["config"], "made up")
+    shown = {name: c.group for name, c in conditions(config, None).items()}
+    if config.data.name != "synthetic":
+        shown = {name: group for name, group in shown.items() if group == "robustness"} | {"other_data_set": "shift"}
+    clean = of["result"]["metrics"]["test"]["joint"]
+    joint = {name: {**clean, "f1": clean["f1"] - falls.get(name, fall)} for name in shown}
+    return {
+        **{name: of[name] for name in ("schema", "profile", "experiment", "variant", "seed", "key")},
+        "evaluation_hash": "e" * 16,
+        "evaluation": {
+            "clean": {"joint": clean, "mate": clean, "masc_accuracy": clean["f1"]},
+            "conditions": {name: {"joint": j, "mate": clean, "masc_accuracy": j["f1"]} for name, j in joint.items()},
+            "rules": {
+                "joint": {rule: clean["f1"] - 0.002 * k for k, rule in enumerate(LABELS)},
+                "masc": {"macro": clean["f1"] - 0.02, "harmonic": clean["f1"] - 0.015, "micro": clean["f1"]},
+            },
+        },
+    }
 
 
 def _manifest(config: Config) -> dict[str, str]:

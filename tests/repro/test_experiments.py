@@ -11,10 +11,11 @@ import pytest
 
 from clamp.baselines import ARCHITECTURES
 from clamp.config import ConfigError, override
-from repro.experiments import GROUPS, PROFILES, VARIANTS, Inputs, Run, plan
+from repro.experiments import PROFILES, Inputs, Run, plan
+from repro.variants import GROUPS, SUITE, VARIANTS, means_something
 
 INPUTS = Inputs({"train.json": "a"}, None, "s")
-THREE_SEEDS = {"full", "no_paf", "no_mcl", "no_ama", "single_cross_attention", "text_only"}
+THREE_SEEDS = {"full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single_cross_attention", "text_only"}
 
 
 def cells(runs: list[Run]) -> dict[tuple[str, str], int]:
@@ -26,7 +27,7 @@ def cells(runs: list[Run]) -> dict[tuple[str, str], int]:
 
 
 def test_default_suite_has_three_seeds_of_the_main_systems_and_one_of_the_other_ablations() -> None:
-    others = VARIANTS.keys() - THREE_SEEDS - {"no_bounds"}  # which may spoil a run, and is there on request
+    others = set(SUITE) - THREE_SEEDS - {"no_bounds"}  # which may spoil a run, and is there on request
     expected = {("synthetic", v): 3 for v in THREE_SEEDS} | {("synthetic", v): 1 for v in others}
     assert cells(plan("synthetic")) == expected
 
@@ -35,7 +36,9 @@ def test_offline_by_default_has_three_seeds_of_four_systems_and_one_of_the_other
     several = ("full", "text_only", "single_cross_attention", "cmmt")
     others = ("dtca", "image_prefix", "caption_concat")
     seeds = dict.fromkeys(several, 3) | dict.fromkeys(others, 1)
-    assert cells(plan("offline")) == {(d, v): n for d in ("twitter2015", "twitter2017") for v, n in seeds.items()}
+    expected = {(d, v): n for d in ("twitter2015", "twitter2017") for v, n in seeds.items()}
+    described = {("twitter2017", v): 3 for v in ("full_description", "single_cross_attention_description")}
+    assert cells(plan("offline")) == expected | described
 
 
 def test_a_variant_outside_the_default_runs_once_on_request() -> None:
@@ -43,9 +46,9 @@ def test_a_variant_outside_the_default_runs_once_on_request() -> None:
 
 
 def test_seeds_gives_everything_selected_that_many() -> None:
-    assert set(GROUPS["main"]) == {"full", *GROUPS["baselines"]}
-    runs = plan("offline", only=["main"], seeds=2)
-    assert cells(runs) == {(d, v): 2 for d in ("twitter2015", "twitter2017") for v in GROUPS["main"]}
+    runs = plan("offline", only=["baselines", "full"], seeds=2)
+    systems = ("full", *GROUPS["baselines"])
+    assert cells(runs) == {(d, v): 2 for d in ("twitter2015", "twitter2017") for v in systems}
     assert {(run.seed, run.config.train.seed) for run in runs} == {(0, 0), (1, 1)}
 
 
@@ -67,7 +70,26 @@ def test_the_caption_baseline_reads_captions_whatever_the_others_read(profile: s
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_variant_is_a_different_run(profile: str) -> None:
     runs = plan(profile, only=list(VARIANTS), seeds=2)
-    assert len({run.key(INPUTS) for run in runs}) == len(runs) == 2 * len(VARIANTS) * len(PROFILES[profile].seeds)
+    possible = sum(means_something(v, profile, dataset) for v in VARIANTS for dataset in PROFILES[profile].seeds)
+    assert len({run.key(INPUTS) for run in runs}) == len(runs) == 2 * possible
+
+
+def test_full_adds_other_settings_and_gives_every_ablation_and_baseline_three_seeds() -> None:
+    one = dict.fromkeys([("synthetic", v) for v in GROUPS["sensitivity"]], 1)
+    assert cells(plan("synthetic", full=True)) == one | {("synthetic", v): 3 for v in SUITE}
+    offline = cells(plan("offline", full=True, datasets=["twitter2015"]))
+    settings = {("twitter2015", v): 1 for v in set(GROUPS["attempts"]) - set(SUITE)}
+    assert offline == settings | {("twitter2015", v): 3 for v in SUITE}
+    paper = cells(plan("paper", full=True))
+    assert cells(plan("paper")).items() <= paper.items()
+    assert paper["twitter2017", "scale_2"] == 1
+
+
+def test_what_only_one_data_set_has_is_planned_nowhere_else() -> None:
+    (run,) = plan("offline", only=["full_description"], seeds=1)
+    assert (run.experiment, run.config.data.proxy_fields) == ("twitter2017", ("description",))
+    with pytest.raises(ConfigError, match="full_description"):
+        plan("synthetic", only=["full_description"])
 
 
 def test_text_only_on_real_data_reads_no_image() -> None:

@@ -14,10 +14,10 @@ from PIL import Image
 
 from repro import figures
 from repro.cells import blocks
-from repro.experiments import VARIANTS
 from repro.figures import CURVES, SHORT, TASK_STYLES, planned_figures, write_figures
 from repro.stats import summarise
 from repro.store import StoreError
+from repro.variants import SUITE
 
 FEW = [record(variant, seed, epochs=8 - seed) for variant in ("full", "text_only") for seed in range(3)]
 
@@ -112,7 +112,7 @@ def test_panels_stand_in_the_order_of_profiles_and_mark_other_sources():
 
 
 def test_every_variant_has_a_short_name_and_every_curve_two_ways_to_tell_it():
-    assert set(SHORT) == set(VARIANTS)
+    assert set(SHORT) == set(SUITE)
     for styles in (list(CURVES.values()), [(task, *style[:2]) for task, style in TASK_STYLES.items()]):
         assert len({to_rgb(color) for _, color, _ in styles}) == len({str(line) for *_, line in styles}) == len(styles)
 

@@ -13,23 +13,39 @@ import pytest
 from made_up import SOURCE, record, suite
 
 from repro.cells import blocks, compare
-from repro.experiments import GROUPS, VARIANTS
-from repro.render import Table, as_latex, as_markdown, mean_and_sd, p_value, signed
-from repro.store import StoreError
-from repro.tables import write_tables
+from repro.figures import planned_figures
+from repro.index import index
+from repro.render import Table, as_latex, as_markdown, mean_and_sd, p_value, signed, write_table
+from repro.store import StoreError, write_atomically
+from repro.tables import gather, make_tables
+from repro.variants import GROUPS, SUITE, VARIANTS, means_something
 
 RESAMPLES = 400
 
 
-def frames(records: list[dict[str, Any]], out: Path) -> dict[str, pd.DataFrame]:
-    paths = write_tables(records, out, SOURCE, RESAMPLES)
-    return {p.stem: pd.read_csv(p, dtype=str, keep_default_na=False) for p in paths if p.suffix == ".csv"}
+def tables(records: list[dict[str, Any]]) -> dict[str, Table]:
+    return {table.name: table for table in make_tables(gather(records, [], SOURCE, RESAMPLES))}
+
+
+def frames(records: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    return {name: table.frame for name, table in tables(records).items()}
+
+
+def index_of(records: list[dict[str, Any]]) -> str:
+    evidence = gather(records, [], SOURCE, RESAMPLES)
+    return index(evidence, make_tables(evidence), planned_figures(records), ["- none"], len(records))
+
+
+def write_tables(records: list[dict[str, Any]], out: Path) -> list[Path]:
+    write_atomically(out / "README.md", index_of(records))
+    made = make_tables(gather(records, [], SOURCE, RESAMPLES))
+    return [out / "README.md", *(path for table in made for path in write_table(table, out))]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tables")
-    write_tables([*suite(), *suite("offline", "twitter2015", top=0.58)], out, SOURCE, RESAMPLES)
+    write_tables([*suite(), *suite("offline", "twitter2015", top=0.58)], out)
     return out
 
 
@@ -74,11 +90,11 @@ def test_profiles_and_published_figures_stand_in_blocks_of_their_own(frame_of: d
 
 def test_what_was_not_run_says_so_and_never_shows_the_papers_figure(frame_of: dict[str, pd.DataFrame]):
     paper = frame_of["main_twitter2015"].query("block == 'Profile paper'")
-    assert len(paper) == len(GROUPS["main"])
+    assert len(paper) == sum(means_something(v, "paper", "twitter2015") for v in GROUPS["main"])
     measures = [c for c in paper.columns if c.startswith(("MABSA", "MATE", "MASC"))]
     assert (paper[measures] == "not run").all().all()
     ablations = frame_of["ablations_twitter2015_paper"]
-    assert len(ablations) == len(VARIANTS)
+    assert len(ablations) == len(SUITE)
     assert (ablations["joint F1"] == "not run").all()
 
 
@@ -94,61 +110,60 @@ def test_published_rows_carry_figures_source_selection_and_note(frame_of: dict[s
     assert (published["selection"] != "").all()
 
 
-def test_bounds_follow_the_share_in_the_config(tmp_path: Path):
+def test_bounds_follow_the_share_in_the_config():
     records = suite()[:3]
     for r in records:
         r["config"]["data"]["synthetic"]["image_told_share"] = 0.3
-    bounds = frames(records, tmp_path)["main_synthetic"].query("block == 'Bounds'").set_index("method")
+    bounds = frames(records)["main_synthetic"].query("block == 'Bounds'").set_index("method")
     assert bounds.loc["oracle", "MABSA F1"] == "100.0"
     assert bounds.loc["text-only bound", "MABSA F1"] == "80.0"
     assert bounds.loc["text-only bound", "MATE F1"] == "100.0"
     assert "30%" in bounds.loc["oracle", "source"]
 
 
-def test_tables_without_any_record_are_whole(tmp_path: Path):
-    made = frames([], tmp_path)
-    assert (made["main_synthetic"]["MABSA F1"] == "not run").all()
-    text = (tmp_path / "main_twitter2017.md").read_text()
+def test_tables_without_any_record_are_whole():
+    made = tables([])
+    assert (made["main_synthetic"].frame["MABSA F1"] == "not run").all()
+    text = as_markdown(made["main_twitter2017"])
     assert "Profile offline: not run." in text
     assert "tolerance of 1.0: not run." in text
-    assert "None yet" in (tmp_path / "README.md").read_text()
+    assert "None yet" in index_of([])
 
 
 # What the sentences say
 
 
-def sentence(tmp_path: Path, clamp: float, text_only: float, seeds: int) -> str:
+def sentence(clamp: float, text_only: float, seeds: int) -> str:
     runs = [("full", clamp), ("text_only", text_only)]
     records = [record(variant, seed, f1=f1) for variant, f1 in runs for seed in range(seeds)]
-    write_tables(records, tmp_path, SOURCE, RESAMPLES)
-    return (tmp_path / "main_synthetic.md").read_text().split("\n\n")[1]
+    return tables(records)["main_synthetic"].findings[0]
 
 
-def test_clamp_is_called_ahead_when_both_tests_say_so(tmp_path: Path):
-    said = sentence(tmp_path, 0.95, 0.6, seeds=3)
+def test_clamp_is_called_ahead_when_both_tests_say_so():
+    said = sentence(0.95, 0.6, seeds=3)
     assert "CLAMP is ahead of text only (+3" in said
     assert "over 3 seeds, 95 % interval +" in said
 
 
-def test_clamp_is_called_not_ahead_when_behind(tmp_path: Path):
-    assert "CLAMP is not ahead of text only but behind it (-" in sentence(tmp_path, 0.6, 0.95, seeds=3)
+def test_clamp_is_called_not_ahead_when_behind():
+    assert "CLAMP is not ahead of text only but behind it (-" in sentence(0.6, 0.95, seeds=3)
 
 
-def test_clamp_is_called_not_ahead_when_no_difference_is_shown(tmp_path: Path):
-    said = sentence(tmp_path, 0.8, 0.8, seeds=3)
+def test_clamp_is_called_not_ahead_when_no_difference_is_shown():
+    said = sentence(0.8, 0.8, seeds=3)
     assert "CLAMP is not shown to be ahead of text only (" in said
     assert "behind" not in said
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_too_few_seeds_leave_it_undecided(tmp_path: Path, seeds: int):
-    said = sentence(tmp_path, 0.95, 0.6, seeds)
+def test_too_few_seeds_leave_it_undecided(seeds: int):
+    said = sentence(0.95, 0.6, seeds)
     assert "whether CLAMP is ahead of text only is undecided" in said
     assert "interval" not in said
 
 
-def test_p_values_are_adjusted_over_all_profiles_of_a_table(tmp_path: Path):
-    def over_tweets(profiles: tuple[str, ...], out: Path) -> str:
+def test_p_values_are_adjusted_over_all_profiles_of_a_table():
+    def over_seeds(profiles: tuple[str, ...]) -> str:
         f1 = {"full": 0.60, "text_only": 0.56}
         records = [
             record(variant, seed, profile=profile, dataset="twitter2015", f1=f1[variant], tweets=600)
@@ -156,23 +171,20 @@ def test_p_values_are_adjusted_over_all_profiles_of_a_table(tmp_path: Path):
             for variant in f1
             for seed in range(3)
         ]
-        write_tables(records, out, SOURCE, RESAMPLES)
-        (offline,) = re.findall(r"^Profile offline: .*$", (out / "main_twitter2015.md").read_text(), re.MULTILINE)
+        (offline,) = (f for f in tables(records)["main_twitter2015"].findings if f.startswith("Profile offline"))
         return re.findall(r"over seeds (0\.\d+)\)", offline)[0]
 
-    alone, together = over_tweets(("offline",), tmp_path / "a"), over_tweets(("offline", "paper"), tmp_path / "b")
+    alone, together = over_seeds(("offline",)), over_seeds(("offline", "paper"))
     assert float(together) == pytest.approx(2 * float(alone), abs=2e-3)  # the same numbers twice: Holm doubles p
 
 
-def test_paper_profile_is_judged_against_the_paper(tmp_path: Path):
+def test_paper_profile_is_judged_against_the_paper():
     records = [record("full", s, profile="paper", dataset="twitter2015", f1=0.3, tweets=2000) for s in range(5)]
-    write_tables(records, tmp_path, SOURCE, RESAMPLES)
-    text = (tmp_path / "main_twitter2015.md").read_text()
+    text = as_markdown(tables(records)["main_twitter2015"])
     assert "Against the 67.7 F1 that the paper reports, with a tolerance of 1.0: lower (difference -3" in text
     # the other profiles are never set against it
     offline = [record("full", s, profile="offline", dataset="twitter2015", f1=0.3) for s in range(5)]
-    write_tables(offline, tmp_path, SOURCE, RESAMPLES)
-    assert "with a tolerance of 1.0: not run." in (tmp_path / "main_twitter2015.md").read_text()
+    assert "with a tolerance of 1.0: not run." in as_markdown(tables(offline)["main_twitter2015"])
 
 
 # Ablations
@@ -180,7 +192,7 @@ def test_paper_profile_is_judged_against_the_paper(tmp_path: Path):
 
 def test_ablations_list_every_variant_in_order(frame_of: dict[str, pd.DataFrame]):
     frame = frame_of["ablations_synthetic"]
-    assert frame.variant.tolist() == [variant.label for variant in VARIANTS.values()]
+    assert frame.variant.tolist() == [VARIANTS[variant].label for variant in SUITE]
     offline = frame_of["ablations_twitter2015_offline"].set_index("variant")
     assert offline.loc["one stage", "joint F1"] == "not run"
     assert offline.loc["one stage", "n"] == "0"
@@ -242,30 +254,29 @@ def test_comparisons_made_together_are_adjusted_together():
 
 
 @pytest.mark.parametrize(("shares", "fixed"), [((0.0, 0.9, 0.8, 0.7), True), ((0.0, 0.1, 0.9, 0.7), False)])
-def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], fixed: bool, tmp_path: Path):
+def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], fixed: bool):
     records = [record("full", seed) for seed in range(2)]
     for r, more in zip(records, (0.02, -0.02), strict=True):
         logged = r["result"]["weighting"]["share_on_bound"]
         logged.update({task: share + more for task, share in zip(logged, shares, strict=True)})
-    write_tables(records, tmp_path, SOURCE, RESAMPLES)
-    (said,) = re.findall(r"^In CLAMP, .*$", (tmp_path / "ablations_synthetic.md").read_text(), re.MULTILINE)
+    (said,) = re.findall(r"^In CLAMP, .*$", as_markdown(tables(records)["ablations_synthetic"]), re.MULTILINE)
     assert f"{3 if fixed else 2} of 4 loss weights" in said
     assert f"over 2 seeds: tagging {100 * shares[0]:.1f} %, aspect {100 * shares[1]:.1f} %" in said
     assert ("nearly a fixed weighting" in said) == fixed
 
 
-def test_pointing_leaves_out_what_has_nothing_to_point_at(tmp_path: Path):
+def test_pointing_leaves_out_what_has_nothing_to_point_at():
     records = [record("full"), record("no_gate")]
     records[1]["result"]["metrics"]["dev"]["pointing"] = None
     records[1]["result"]["metrics"]["test"]["pointing"] = []
-    assert set(frames(records, tmp_path)["pointing_synthetic"].variant) == {"CLAMP"}
+    assert set(frames(records)["pointing_synthetic"].variant) == {"CLAMP"}
 
 
-def test_pointing_takes_the_stage_that_is_best_on_dev(tmp_path: Path):
+def test_pointing_takes_the_stage_that_is_best_on_dev():
     records = suite()[:3]
     for r in records:
         r["result"]["metrics"]["dev"]["pointing"]["best_stage"] = 2
-    rows = frames(records, tmp_path)["pointing_synthetic"].set_index("stage")
+    rows = frames(records)["pointing_synthetic"].set_index("stage")
     assert rows["pointing accuracy"].to_dict() == {
         "1": "40.0 ± 0.0",
         "2": "95.0 ± 0.0",
@@ -277,23 +288,23 @@ def test_pointing_takes_the_stage_that_is_best_on_dev(tmp_path: Path):
 # Marks and footers
 
 
-def test_records_of_other_sources_are_marked(tmp_path: Path):
+def test_records_of_other_sources_are_marked():
     records = [*suite()[:3], record("text_only", 0, source_hash="f" * 16)]
-    frame = frames(records, tmp_path)["main_synthetic"]
-    assert {"CLAMP", "text only†"} <= set(frame.method)
-    text = (tmp_path / "main_synthetic.md").read_text()
+    made = tables(records)["main_synthetic"]
+    assert {"CLAMP", "text only†"} <= set(made.frame.method)
+    text = as_markdown(made)
     assert f"- † has runs made by other sources than today's ({SOURCE})." in text
     assert f"Sources (hash): {SOURCE}; {'f' * 16}." in text
     assert "‡" not in text
 
 
-def test_a_row_of_other_settings_is_marked(tmp_path: Path):
+def test_a_row_of_other_settings_is_marked():
     records = [*suite()[:3], record("text_only", 0)]
     records[-1]["config"]["train"]["epochs"] = 1
-    assert {"CLAMP", "text only‡"} <= set(frames(records, tmp_path)["main_synthetic"].method)
+    assert {"CLAMP", "text only‡"} <= set(frames(records)["main_synthetic"].method)
     records = suite()[:3]
     records[1]["config"]["model"]["width"] = 128
-    assert "CLAMP‡" in set(frames(records, tmp_path)["main_synthetic"].method)
+    assert "CLAMP‡" in set(frames(records)["main_synthetic"].method)
 
 
 def test_seeds_and_views_of_the_image_are_no_other_settings(made: Path):
@@ -340,18 +351,18 @@ def test_the_index_names_every_file(made: Path):
     assert "(learning_curves.png)" in index
 
 
-def test_the_index_puts_first_what_was_run(tmp_path: Path):
-    write_tables([record("full", profile="offline", dataset="twitter2017")], tmp_path, SOURCE, RESAMPLES)
-    assert "Read [main_twitter2017.md](main_twitter2017.md) first" in (tmp_path / "README.md").read_text()
+def test_the_index_puts_first_what_was_run():
+    text = index_of([record("full", profile="offline", dataset="twitter2017")])
+    assert "Read [main_twitter2017.md](main_twitter2017.md) first" in text
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(made: Path, tmp_path: Path):
     records = [*suite(), *suite("offline", "twitter2015", top=0.58)]
-    for path in write_tables(records[::-1], tmp_path, SOURCE, RESAMPLES):
+    for path in write_tables(records[::-1], tmp_path):
         assert path.read_bytes() == (made / path.name).read_bytes()
 
 
-def test_a_failed_write_leaves_the_old_table(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_write_leaves_the_old_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     target = tmp_path / "main_synthetic.md"
     target.write_text("what was there before")
 
@@ -360,7 +371,7 @@ def test_a_failed_write_leaves_the_old_table(made: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(StoreError, match="main_synthetic"):
-        write_tables([], tmp_path, SOURCE, RESAMPLES)
+        write_table(tables([])["main_synthetic"], tmp_path)
     assert target.read_text() == "what was there before"
     assert [path.name for path in tmp_path.iterdir()] == ["main_synthetic.md"]
 

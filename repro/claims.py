@@ -1,0 +1,277 @@
+"""The claims ledger: what the paper claims, how that is tested here, and what the runs say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from repro.cells import PLACES, Block, Cell, Comparison, Place, Record
+from repro.evidence import Evidence
+from repro.falls import falls
+from repro.footer import SELECTION, TESTS, provenance_footer
+from repro.paper_verdicts import TOLERANCE, judge, published_f1
+from repro.render import BLOCK, NOT_RUN, Table, between, signed
+from repro.rows import place_title
+from repro.stats import LEAST_SEEDS, SIGNIFICANCE, Verdict, holm, summarise, t_against_zero
+from repro.variants import GROUPS, VARIANTS
+
+Judgement = Literal["supported", "not supported", "undecided", "not run"]
+JUDGEMENTS: tuple[Judgement, ...] = ("supported", "not supported", "undecided", "not run")
+BEATS_OTHERS = "CLAMP is more accurate than existing methods"
+# what the paper claims, and the variant without it; the effect is CLAMP's F1 minus that variant's
+PARTS = {
+    "progressive attention fusion improves F1": "no_paf",
+    "multi-task contrastive learning improves F1": "no_mcl",
+    "local alignment adds to the global contrast": "global_only",
+    "the global contrast adds to local alignment": "local_only",
+    "adaptive multi-loss aggregation improves F1": "no_ama",
+    "adaptive weights are better than fixed ones": "fixed_weights",
+}
+_OF_THE_PAPER: dict[Verdict, Judgement] = {
+    "reproduced": "supported",
+    "higher": "supported",
+    "lower": "not supported",
+    "inconclusive": "undecided",
+    "not run": "not run",
+}
+MANY_DISTRACTORS = "distractors_8"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One claim at one place. The effect and its intervals are in points, positive in the claim's favour."""
+
+    claim: str
+    test: str
+    judgement: Judgement
+    n: int = 0
+    effect: float | None = None
+    over_tweets: tuple[float, float] | None = None
+    over_seeds: tuple[float, float] | None = None
+
+
+def ledger(evidence: Evidence) -> dict[Place, list[Entry]]:
+    """Every claim at every place where it can be tested."""
+    return {
+        place: [
+            _beats_baselines(evidence, place),
+            *(_part(evidence, place, claim, variant) for claim, variant in PARTS.items()),
+            *_mechanisms(evidence, place),
+            *([_as_reported(evidence, place[1])] if place[0] == "paper" else []),
+        ]
+        for place in PLACES
+    }
+
+
+# Claims about F1
+
+
+def judgement_of(comparison: Comparison | None) -> Judgement:
+    """Of "the first is better than the second".
+
+    Without a difference shown: not supported where neither interval leaves room for one point of F1, else undecided.
+    """
+    if comparison is None or not comparison.by_seed:
+        return "not run"
+    standing = comparison.standing
+    if standing == "ahead":
+        return "supported"
+    if standing == "behind":
+        return "not supported"
+    if comparison.bootstrap is None:
+        return "undecided"
+    over_seeds = summarise(comparison.by_seed).high
+    highest = max(comparison.bootstrap.high, comparison.bootstrap.high if over_seeds is None else over_seeds)
+    return "not supported" if highest < TOLERANCE else "undecided"
+
+
+def _f1_entry(claim: str, test: str, comparison: Comparison | None) -> Entry:
+    judgement = judgement_of(comparison)
+    if comparison is None or not comparison.by_seed:
+        return Entry(claim, test, judgement)
+    tested, over_seeds = comparison.bootstrap, summarise(comparison.by_seed)
+    return Entry(
+        claim,
+        test,
+        judgement,
+        comparison.seeds,
+        comparison.difference,
+        None if tested is None else (tested.low, tested.high),
+        None if over_seeds.low is None or over_seeds.high is None else (over_seeds.low, over_seeds.high),
+    )
+
+
+def _part(evidence: Evidence, place: Place, claim: str, variant: str) -> Entry:
+    against = evidence.against_full.get(place, {}).get(variant)
+    comparison = None if against is None else against.turned()
+    return _f1_entry(claim, f"F1 of CLAMP minus that of: {VARIANTS[variant].label}", comparison)
+
+
+def _beats_baselines(evidence: Evidence, place: Place) -> Entry:
+    """The weakest of the comparisons with the baselines: all must be ahead, and one that is not decides."""
+    profile, dataset = place
+    baselines = GROUPS["baselines"]
+    compared = {b: c for b in baselines if (c := evidence.main[dataset].get((profile, "full", b))) and c.by_seed}
+    if not compared:
+        return Entry(BEATS_OTHERS, "F1 of CLAMP minus that of each baseline", "not run")
+    judged = {name: judgement_of(comparison) for name, comparison in compared.items()}
+    order: Sequence[Judgement] = ("not supported", "undecided", "supported")
+    worst = min(order.index(judgement) for judgement in judged.values())
+    closest = min(compared, key=lambda name: (order.index(judged[name]), compared[name].difference))
+    ahead = sum(judgement == "supported" for judgement in judged.values())
+    entry = _f1_entry(
+        BEATS_OTHERS,
+        f"ahead of {ahead} of {len(baselines)} baselines ({len(compared)} run); against {VARIANTS[closest].label}",
+        compared[closest],
+    )
+    judgement = "undecided" if order[worst] == "supported" and len(compared) < len(baselines) else order[worst]
+    return Entry(entry.claim, entry.test, judgement, entry.n, entry.effect, entry.over_tweets, entry.over_seeds)
+
+
+def _as_reported(evidence: Evidence, dataset: str) -> Entry:
+    values, judged = judge(evidence, dataset)
+    claim = f"CLAMP reaches {published_f1(evidence, dataset)} F1"
+    difference, half = judged.difference, judged.half_width
+    over_seeds = None if difference is None or half is None else (difference - half, difference + half)
+    test = "measured minus reported, prediction interval"
+    return Entry(claim, test, _OF_THE_PAPER[judged.verdict], len(values), difference, None, over_seeds)
+
+
+# Claims about what happens inside
+
+
+def _mechanisms(evidence: Evidence, place: Place) -> list[Entry]:
+    """Tested over seeds alone, by t tests that are adjusted together."""
+    block = evidence.block(place)
+    found = [(claim, test, measure(block)) for claim, test, where, measure in _MECHANISMS if where in (None, place[0])]
+    tested = [i for i, (_, _, values) in enumerate(found) if len(values) >= LEAST_SEEDS]
+    p = dict(zip(tested, holm([t_against_zero(found[i][2]) for i in tested]), strict=True))
+    return [_seed_entry(claim, test, values, p.get(i)) for i, (claim, test, values) in enumerate(found)]
+
+
+def _seed_entry(claim: str, test: str, values: Sequence[float], p: float | None) -> Entry:
+    if not values:
+        return Entry(claim, test, "not run")
+    found = summarise(values)
+    interval = None if found.low is None or found.high is None else (found.low, found.high)
+    judgement: Judgement = "undecided"
+    if p is not None and p < SIGNIFICANCE:
+        judgement = "supported" if found.mean > 0 else "not supported"
+    return Entry(claim, test, judgement, found.n, found.mean, None, interval)
+
+
+def _paired(block: Block, one: str, other: str, value: Callable[[Record], float | None]) -> list[float]:
+    """One cell's value minus the other's, for each seed that both have and that has it."""
+    if one not in block or other not in block:
+        return []
+    others = block[other].by_seed()
+    pairs = [(value(r), value(others[seed])) for seed, r in block[one].by_seed().items() if seed in others]
+    return [a - b for a, b in pairs if a is not None and b is not None]
+
+
+def _pointing(name: str) -> Callable[[Record], float | None]:
+    """At the stage that points best on dev."""
+
+    def value(record: Record) -> float | None:
+        dev, test = (record["result"]["metrics"][split]["pointing"] for split in ("dev", "test"))
+        return test["stages"][dev["best_stage"]][name] if dev and test else None
+
+    return value
+
+
+def _negative_cosines(record: Record) -> float | None:
+    cosines = (record["result"].get("interference") or {}).get("cosine", {})
+    values = [value for course in cosines.values() for value in course if value is not None]
+    return float(np.mean([value < 0 for value in values])) if values else None
+
+
+def _fall_difference(block: Block) -> list[float]:
+    def by_seed(cell: Cell) -> dict[int, float]:
+        seen = [e["seed"] for e in cell.evaluations if MANY_DISTRACTORS in e["evaluation"]["conditions"]]
+        return dict(zip(seen, falls(cell, MANY_DISTRACTORS), strict=True))
+
+    if "full" not in block or "no_paf" not in block:
+        return []
+    ours, other = by_seed(block["full"]), by_seed(block["no_paf"])
+    return [other[seed] - ours[seed] for seed in ours if seed in other]
+
+
+# claim, test, the only profile where it can be tested (None: any), its value for each seed
+_MECHANISMS: list[tuple[str, str, str | None, Callable[[Block], list[float]]]] = [
+    (
+        "progressive attention fusion aligns words with regions",
+        "pointing accuracy of CLAMP minus that without progressive fusion",
+        "synthetic",
+        lambda block: _paired(block, "full", "no_paf", _pointing("pointing")),
+    ),
+    (
+        "progressive attention fusion suppresses visual noise (attention)",
+        "attention on distractors without progressive fusion, minus that of CLAMP",
+        "synthetic",
+        lambda block: _paired(block, "no_paf", "full", _pointing("distractor_mass")),
+    ),
+    (
+        "progressive attention fusion suppresses visual noise (F1)",
+        "fall of F1 with 8 distractors without progressive fusion, minus that of CLAMP",
+        "synthetic",
+        _fall_difference,
+    ),
+    (
+        "adaptive multi-loss aggregation mitigates gradient interference",
+        "share of negative cosines between tasks' gradients with equal weights, minus that of CLAMP",
+        None,
+        lambda block: _paired(block, "no_ama", "full", _negative_cosines),
+    ),
+]
+
+
+# The table
+
+
+def claims_table(entries: dict[Place, list[Entry]], evidence: Evidence) -> Table:
+    """The ledger as a table; a place where nothing was run keeps its rows, and says so."""
+    rows = [{BLOCK: place_title(place), **_row(entry)} for place, of_place in entries.items() for entry in of_place]
+    return Table(
+        name="claims",
+        title="The paper's claims, and what the runs say of them",
+        about="Each claim is tied to one test that could have gone against it. Profiles other than `paper` test the "
+        "claim for this implementation at a smaller size, not the paper's own figures.",
+        findings=tuple(_finding(place, of_place) for place, of_place in entries.items()),
+        frame=pd.DataFrame(rows),
+        footer=(
+            "Effect and intervals in points, positive in the claim's favour. Supported: both the test over tweets and "
+            f"the one over seeds are below {SIGNIFICANCE}, in the claim's direction; what happens inside is tested "
+            "over seeds alone. Not supported: both say the opposite, or both intervals end below one point of F1. "
+            f"Undecided: anything else, and whatever has fewer than {LEAST_SEEDS} seeds.",
+            f"{TESTS} Claims about F1 are adjusted in the tables that compare the same systems: main results and "
+            "ablations.",
+            SELECTION,
+            *provenance_footer(list(evidence.grouped.values()), evidence.marks),
+        ),
+    )
+
+
+def _row(entry: Entry) -> dict[str, str]:
+    return {
+        "claim": entry.claim,
+        "test": entry.test,
+        "n": str(entry.n),
+        "effect": NOT_RUN if entry.effect is None else signed(entry.effect),
+        "95 % over tweets": "-" if entry.over_tweets is None else between(*entry.over_tweets),
+        "95 % over seeds": "-" if entry.over_seeds is None else between(*entry.over_seeds),
+        "verdict": entry.judgement,
+    }
+
+
+def _finding(place: Place, entries: Sequence[Entry]) -> str:
+    if all(entry.judgement == "not run" for entry in entries):
+        return f"{place_title(place)}: {NOT_RUN}."
+    parts = []
+    for judgement in JUDGEMENTS:
+        claims = [entry.claim for entry in entries if entry.judgement == judgement]
+        parts.append(f"{judgement}: {'; '.join(claims) or 'none'}")
+    return f"{place_title(place)}: {'. '.join(part[0].upper() + part[1:] for part in parts)}."

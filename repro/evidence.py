@@ -1,0 +1,67 @@
+"""What every table is made from, and the comparisons that more than one of them shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from repro.cells import DATASET_TITLES, Block, Comparison, Place, compare
+from repro.experiments import PROFILES
+from repro.footer import Marks
+from repro.stats import RESAMPLES
+from repro.variants import GROUPS, SUITE
+
+# CLAMP against every baseline; and where descriptions stand for the images, against what they stand beside
+MAIN_PAIRS = [
+    *(("full", name) for name in GROUPS["baselines"]),
+    ("full_description", "text_only"),
+    ("full_description", "single_cross_attention_description"),
+    ("full_description", "full"),
+]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Cells by place, published figures, trials on dev, how rows are marked, and the number of resamples.
+
+    A comparison is tested once, among those of one table, and has the same p value wherever it is spoken of.
+    """
+
+    grouped: dict[Place, Block]
+    reported: pd.DataFrame
+    trials: pd.DataFrame
+    marks: Marks
+    resamples: int = RESAMPLES
+
+    def block(self, place: Place) -> Block:
+        return self.grouped.get(place, {})
+
+    def profiles_of(self, dataset: str) -> dict[str, Block]:
+        """The block of each profile that there is for this data set."""
+        return {name: self.block((name, dataset)) for name, made in PROFILES.items() if dataset in made.seeds}
+
+    @cached_property
+    def against_full(self) -> dict[Place, dict[str, Comparison]]:
+        """Place -> variant -> that variant minus CLAMP, adjusted over the place."""
+        found = {}
+        for place, block in self.grouped.items():
+            others = [v for v in SUITE if v != "full" and v in block and "full" in block]
+            compared = compare([(block[v], block["full"]) for v in others], self.resamples)
+            found[place] = dict(zip(others, compared, strict=True))
+        return found
+
+    @cached_property
+    def main(self) -> dict[str, dict[tuple[str, str, str], Comparison]]:
+        """Data set -> (profile, one, other) -> the first minus the other, adjusted over the data set."""
+        found = {}
+        for dataset in DATASET_TITLES:
+            pairs = {
+                (profile, one, other): (block[one], block[other])
+                for profile, block in self.profiles_of(dataset).items()
+                for one, other in MAIN_PAIRS
+                if one in block and other in block
+            }
+            found[dataset] = dict(zip(pairs, compare(list(pairs.values()), self.resamples), strict=True))
+        return found

@@ -1,0 +1,107 @@
+"""The report: verdicts first, then every table and figure with what it is and what it shows, as Markdown and HTML.
+
+Every sentence is a table's or made from the records here; nothing is written by hand that the numbers could contradict.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from repro.evidence import Evidence
+from repro.figure_sentences import figure_sentences
+from repro.index import coverage
+from repro.render import Table, markdown_body, shown_blocks
+from repro.store import write_atomically
+
+TITLE = "What the runs show"
+VERDICTS = ("claims", "paper_verdicts", "main_synthetic", "main_twitter2015", "main_twitter2017", "robustness")
+_TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that lies in the report's folder as NAME.png, what it shows by design, and what it shows here."""
+
+    name: str
+    caption: str
+    sentences: tuple[str, ...]
+
+
+def pictures(evidence: Evidence, captions: dict[str, str], operators: Table | None, out: Path) -> list[Picture]:
+    """Every captioned figure that was drawn."""
+    drawn = {name: caption for name, caption in captions.items() if (out / f"{name}.png").exists()}
+    return [Picture(name, caption, figure_sentences(name, evidence, operators)) for name, caption in drawn.items()]
+
+
+def write_report(evidence: Evidence, tables: Sequence[Table], figures: Sequence[Picture], out: Path) -> list[Path]:
+    """Write report.md and report.html; the figures' files are read from `out`."""
+    paths = [out / "report.md", out / "report.html"]
+    write_atomically(paths[0], as_markdown(evidence, tables, figures))
+    write_atomically(paths[1], as_html(evidence, tables, figures, out))
+    return paths
+
+
+def _verdicts(tables: Sequence[Table]) -> list[tuple[Table, list[str]]]:
+    """The tables that verdicts are read off, and their sentences."""
+    named = {table.name: table for table in tables}
+    return [(named[name], list(named[name].findings)) for name in VERDICTS if name in named]
+
+
+def _runs(evidence: Evidence) -> int:
+    return sum(cell.n for block in evidence.grouped.values() for cell in block.values())
+
+
+def _introduction(evidence: Evidence) -> str:
+    return (
+        f"Generated from {_runs(evidence)} records and the published figures in `repro/reported.csv`; "
+        "`python -m repro report` makes it again. A figure here is one of this reading of CLAMP; only the profile "
+        "`paper` is ever set against the paper's own."
+    )
+
+
+def as_markdown(evidence: Evidence, tables: Sequence[Table], figures: Sequence[Picture]) -> str:
+    """Verdicts, contents, tables, figures."""
+    parts = [f"# {TITLE}", _introduction(evidence), "## Verdicts"]
+    for table, sentences in _verdicts(tables):
+        parts += [f"**[{table.title}](#{table.name})**", "\n".join(f"- {sentence}" for sentence in sentences)]
+    parts += ["## What was run", coverage(evidence).to_markdown(index=False, disable_numparse=True), "## Contents"]
+    listed = [(table.name, table.title) for table in tables] + [(f"figure_{f.name}", f.caption) for f in figures]
+    parts.append("\n".join(f"- [{title}](#{name})" for name, title in listed))
+    for table in tables:
+        parts += [f'<a id="{table.name}"></a>', f"## {table.title}", markdown_body(table, "###")]
+    for figure in figures:
+        parts += [f'<a id="figure_{figure.name}"></a>', f"## Figure: {figure.name.replace('_', ' ')}"]
+        parts += [f"![{figure.caption}]({figure.name}.png)", f"{figure.caption}.", *figure.sentences]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_html(evidence: Evidence, tables: Sequence[Table], figures: Sequence[Picture], out: Path) -> str:
+    """One file that needs no other and no network."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["plain"] = lambda text: text.replace("`", "")
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    shown = [
+        (table, [(block, _cells(frame), notes) for block, frame, notes in shown_blocks(table)]) for table in tables
+    ]
+    images = [(figure, base64.b64encode((out / f"{figure.name}.png").read_bytes()).decode()) for figure in figures]
+    return template.render(
+        title=TITLE,
+        introduction=_introduction(evidence),
+        verdicts=_verdicts(tables),
+        coverage=_cells(coverage(evidence)),
+        tables=shown,
+        figures=images,
+    )
+
+
+def _cells(frame: pd.DataFrame) -> list[list[str]]:
+    """The heading row, then the others."""
+    return [list(frame.columns), *frame.to_numpy().tolist()]

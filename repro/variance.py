@@ -1,0 +1,84 @@
+"""Where the noise is: seeds against the size of the test set, what could be detected, and what it cost."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from repro.cells import PLACES, Cell, Place
+from repro.evidence import Evidence
+from repro.footer import SELECTION, provenance_footer
+from repro.render import NOT_RUN, Table, percent
+from repro.rows import Row, frame_by_place, place_title
+from repro.stats import detectable_over_seeds, minimum_detectable_difference, summarise
+from repro.variants import VARIANTS
+
+_COLUMNS = ["F1", "sd over seeds", "sd over tweets", "seeds' share", "detectable, tweets", "detectable, seeds",
+            "core-hours"]  # fmt: skip
+
+
+def variance(evidence: Evidence) -> Table:
+    """One row a cell, whatever it is."""
+
+    def row(place: Place, cell: Cell) -> Row:
+        summary, over_tweets = summarise(cell.test("joint", "f1")), _sd_over_tweets(cell, evidence.resamples)
+        made = {
+            "F1": percent(summary.mean),
+            "sd over tweets": percent(over_tweets),
+            "core-hours": f"{core_hours(cell):.2f}",
+        }
+        if summary.sd is not None:
+            total = summary.sd**2 + over_tweets**2
+            made["sd over seeds"] = percent(summary.sd)
+            made["seeds' share"] = f"{summary.sd**2 / total:.0%}" if total else "-"
+        compared = evidence.against_full.get(place, {}).get(cell.variant)
+        if compared is not None and compared.bootstrap is not None:
+            made["detectable, tweets"] = percent(minimum_detectable_difference(compared.bootstrap.standard_error))
+            made["detectable, seeds"] = percent(detectable_over_seeds(compared.by_seed))
+        return made
+
+    def variants(place: Place) -> list[str]:
+        return [variant for variant in VARIANTS if variant in evidence.block(place)]
+
+    return Table(
+        name="variance",
+        title="Variance over seeds and over the test set, detectable differences, core-hours (joint test F1, percent)",
+        about="A measured F1 differs from the next one because the seed differs and because the test set is one sample "
+        "of tweets; which of the two is larger says whether seeds or tweets are wanted.",
+        findings=tuple(_finding(evidence, place) for place in PLACES),
+        frame=frame_by_place(evidence, lambda place: _COLUMNS, row, variants),
+        footer=(
+            "Sd over tweets: of one run's F1 over bootstrap resamples of the test set, root mean square over seeds. "
+            "Seeds' share: of the sum of both variances.",
+            "Detectable: the smallest true difference to CLAMP that the paired test over tweets, or over seeds, would "
+            "find four times in five, unadjusted; three seeds at least.",
+            "Core-hours: seconds of training times threads, summed over seeds; on a busy machine they are too high.",
+            SELECTION,
+            *provenance_footer(list(evidence.grouped.values()), evidence.marks),
+        ),
+    )
+
+
+def _sd_over_tweets(cell: Cell, resamples: int) -> float:
+    return float(np.sqrt(cell.resampled_f1(resamples).var(axis=0, ddof=1).mean()))
+
+
+def core_hours(cell: Cell) -> float:
+    costs = [(r["result"]["cost"]["train_seconds"], r["config"]["train"]["threads"]) for r in cell.records]
+    return sum(seconds * threads for seconds, threads in costs) / 3600
+
+
+def _finding(evidence: Evidence, place: Place) -> str:
+    cells = list(evidence.block(place).values())
+    several = [cell for cell in cells if cell.n > 1]
+    if not cells:
+        return f"{place_title(place)}: {NOT_RUN}."
+    hours = f"{sum(map(core_hours, cells)):.1f} core-hours for {sum(cell.n for cell in cells)} runs"
+    if not several:
+        return f"{place_title(place)}: {hours}; one seed a system, so nothing is known of the spread over seeds."
+    seeds_first = sum(
+        float(np.std(cell.test("joint", "f1"), ddof=1)) > _sd_over_tweets(cell, evidence.resamples) for cell in several
+    )
+    return (
+        f"{place_title(place)}: {hours}; seeds vary more than the test set does in {seeds_first} of {len(several)} "
+        "systems with more than one seed."
+    )

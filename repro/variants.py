@@ -1,0 +1,100 @@
+"""The systems that are trained: CLAMP, its ablations, its baselines, and other settings where the paper is silent."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Variant(NamedTuple):
+    """One system of a table: what readers call it, how its config differs from the profile's, and where that is so."""
+
+    label: str
+    overrides: dict[str, Any]
+    profile: str | None = None  # the only profile for which it means anything; None: any
+    dataset: str | None = None  # likewise
+
+
+_NO_CONTRAST = {"model.contrast.global_contrast": False, "model.contrast.local_contrast": "none"}
+
+_PARTS = {
+    "full": Variant("CLAMP", {}),
+    "no_paf": Variant("no progressive fusion (one plain cross-attention)", {"model.fusion": "plain"}),
+    "one_stage": Variant("one stage", {"model.levels": ["patch"]}),
+    "no_pyramid": Variant("no pyramid (patches at every stage)", {"model.levels": ["patch", "patch", "patch"]}),
+    "no_focus": Variant("no focus prior", {"model.focus": False}),
+    "no_gate": Variant("no noise gate", {"model.gate": False}),
+    "no_mcl": Variant("no contrast", _NO_CONTRAST),
+    "global_only": Variant("global contrast only", {"model.contrast.local_contrast": "none"}),
+    "local_only": Variant("local contrast only", {"model.contrast.global_contrast": False}),
+    "no_paf_no_mcl": Variant("neither progressive fusion nor contrast", {"model.fusion": "plain", **_NO_CONTRAST}),
+    "no_ama": Variant("no adaptive weighting (equal weights)", {"model.aggregation.mode": "equal"}),
+    "fixed_weights": Variant("fixed weights", {"model.aggregation.mode": "fixed"}),
+    "no_bounds": Variant("adaptive weighting without bounds", {"model.aggregation.mode": "unbounded"}),
+}
+
+_BASELINES = {
+    "single_cross_attention": Variant(
+        "single cross-attention baseline", {"model.architecture": "single_cross_attention"}
+    ),
+    "cmmt": Variant("CMMT baseline, simplified", {"model.architecture": "cmmt"}),
+    "dtca": Variant("DTCA baseline, simplified", {"model.architecture": "dtca"}),
+    "image_prefix": Variant("image prefix baseline", {"model.architecture": "image_prefix"}),
+    # what it reads of an image is its caption, whatever the others read
+    "caption_concat": Variant("caption baseline", {"model.architecture": "caption_concat", "data.visual": "proxy"}),
+    "text_only": Variant("text only", {"model.architecture": "text_only"}),
+}
+
+
+def _lowest(tagging: float, others: float) -> dict[str, Any]:
+    bounds = {"tagging": tagging, "aspect": others, "global": others, "local": others}
+    return {"model.aggregation.lowest": bounds}
+
+
+_SETTINGS = {
+    "scale_2": Variant("contrast scale 2 (of 5)", {"model.contrast.scale": 2.0}),
+    "scale_10": Variant("contrast scale 10 (of 5)", {"model.contrast.scale": 10.0}),
+    "scale_learned": Variant("contrast scale learned from 5", {"model.contrast.learn_scale": True}),
+    "bound_tagging": Variant("lowest s of tagging -2 (of -4)", _lowest(-2.0, 2.0)),
+    "bounds_others": Variant("lowest s of the other tasks 0 (of 2)", _lowest(-4.0, 0.0)),
+    "slow_s": Variant("rate of s 0.001 (of 0.01)", {"train.lr_uncertainty": 1e-3}),
+    "fast_s": Variant("rate of s 0.1 (of 0.01)", {"train.lr_uncertainty": 1e-1}),
+    "two_stages": Variant("two stages: pooled, patch", {"model.levels": ["pooled", "patch"]}),
+    "four_stages": Variant("four stages: pooled, 3 x patch", {"model.levels": ["pooled", "patch", "patch", "patch"]}),
+    "from_image": Variant("stages: image, pooled, patch", {"model.levels": ["image", "pooled", "patch"]}),
+}
+
+_ATTEMPTS = {
+    "half_encoder_rate": Variant("half the encoder's rate", {"train.lr_encoder": 5e-5}, "offline"),
+    "double_encoder_rate": Variant("twice the encoder's rate", {"train.lr_encoder": 2e-4}, "offline"),
+    "twice_the_epochs": Variant("twice the epochs", {"train.epochs": 12}, "offline"),
+    "caption_only": Variant("caption without faces", {"data.proxy_fields": ["caption"]}, "offline"),
+}
+
+_DESCRIBED = {"data.proxy_fields": ["description"]}
+_DESCRIPTIONS = {  # which only Twitter-2017 has
+    "full_description": Variant("CLAMP, long description", _DESCRIBED, "offline", "twitter2017"),
+    "single_cross_attention_description": Variant(
+        "single cross-attention baseline, long description",
+        {"model.architecture": "single_cross_attention", **_DESCRIBED},
+        "offline",
+        "twitter2017",
+    ),
+}
+
+VARIANTS: dict[str, Variant] = _PARTS | _BASELINES | _SETTINGS | _ATTEMPTS | _DESCRIPTIONS
+
+SUITE = (*_PARTS, *_BASELINES)  # what is compared with CLAMP, on the same data and trials
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "main": ("full", *_BASELINES, *_DESCRIPTIONS),
+    "baselines": tuple(_BASELINES),
+    "ablations": (*_PARTS, "text_only"),
+    "sensitivity": tuple(_SETTINGS),
+    "attempts": (*_ATTEMPTS, "no_mcl", "no_gate"),
+}
+
+
+def means_something(variant: str, profile: str, dataset: str) -> bool:
+    """Whether there is such a system at all on this data set under this profile."""
+    made = VARIANTS[variant]
+    return made.profile in (None, profile) and made.dataset in (None, dataset)

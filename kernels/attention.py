@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ def cross_attention(
 
     Args:
         q: (B, H, Lq, D) floating point, any strides.
-        k, v: (B, H, Lk, D) of q's type.
+        k, v: (B, H, Lk, D) of q's type, any strides.
         key_mask: (B, Lk) bool, True = attend. What masked keys and values hold, NaN included, reaches no output and no
             gradient. A sample without a valid key gives out = 0 and mass = 0 with zero gradients.
         key_bias: (B, Lk) floating point, added to the logits of every head and query; differentiable. -inf masks the
@@ -47,11 +48,32 @@ def cross_attention(
 
     Raises:
         ValueError: dropout_p outside [0, 1), or an unknown impl.
-        RuntimeError: impl="triton" where there is no Triton kernel.
+        RuntimeError: impl="triton" where the kernels cannot run (`dispatch.obstacle`), D above 128, and q, k and v of
+            different types.
     """
+    philox.threshold(dropout_p)
     return dispatch.run(
-        impl, _IMPLEMENTATIONS, q, k, v, key_mask, key_bias, scale, dropout_p, seed, return_mass, query_mask
-    )
+        impl, _IMPLEMENTATIONS, q, k, v, key_mask, key_bias, scale, dropout_p, seed, return_mass, query_mask,
+        unsupported=_unsupported(q, k, v, key_bias),
+    )  # fmt: skip
+
+
+def _unsupported(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_bias: torch.Tensor | None) -> str | None:
+    """What in these inputs the Triton kernels cannot take."""
+    if q.shape[-1] > 128:
+        return f"head width {q.shape[-1]} is above 128"
+    if not q.dtype == k.dtype == v.dtype:
+        return f"q, k and v are of different types: {q.dtype}, {k.dtype}, {v.dtype}"
+    if key_bias is None or key_bias.dtype == q.dtype:
+        return None
+    obstacle = dispatch.obstacle(key_bias)
+    return None if obstacle is None else f"key_bias: {obstacle}"
+
+
+def _cross_attention_triton(*args: Any) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    from kernels.attention_op import cross_attention
+
+    return cross_attention(*args)
 
 
 def _cross_attention_torch(
@@ -153,4 +175,8 @@ def _mass(probs_BHQK: torch.Tensor, valid_BK: torch.Tensor | None, query_mask_BQ
     return mass_BK if valid_BK is None else mass_BK.masked_fill(~valid_BK, 0)
 
 
-_IMPLEMENTATIONS = {"torch": _cross_attention_torch, "reference": reference.cross_attention}
+_IMPLEMENTATIONS = {
+    "triton": _cross_attention_triton,
+    "torch": _cross_attention_torch,
+    "reference": reference.cross_attention,
+}

@@ -18,7 +18,7 @@ PARITY = "against float64"
 REPEATS = "the same bits over 50 runs"
 SEEDED = "a seed tensor under a CUDA graph"
 _RUNS = 50
-_REHEARSED_RUNS = 2
+_REHEARSED_RUNS = 1
 _SEED = 5
 
 Draw = Callable[[Device, torch.dtype], Sample]
@@ -72,9 +72,9 @@ def _groups(count: int, width: int) -> Case:
 
 
 ATTENTION = (
-    _attention("key mask", (16, 12, 64, 197, 64), (2, 2, 5, 19, 16), guided=False),
-    _attention("bias and mass", (16, 12, 64, 197, 64), (2, 2, 5, 19, 16), guided=True),
-    _attention("all, dropout", (16, 12, 64, 197, 64), (2, 2, 5, 19, 16), guided=True, dropout_p=inputs.DROPOUT),
+    _attention("key mask", (16, 12, 64, 197, 64), (1, 2, 5, 19, 16), guided=False),
+    _attention("bias and mass", (16, 12, 64, 197, 64), (1, 2, 5, 19, 16), guided=True),
+    _attention("all, dropout", (16, 12, 64, 197, 64), (1, 2, 5, 19, 16), guided=True, dropout_p=inputs.DROPOUT),
     _attention("128 queries", (8, 12, 128, 257, 64), (1, 1, 17, 19, 16), guided=True),
     _attention("long", (2, 4, 200, 799, 64), (1, 1, 5, 70, 16), guided=True, dropout_p=inputs.DROPOUT),
     _attention("wide heads", (4, 4, 113, 203, 128), (1, 1, 5, 19, 32), guided=True),

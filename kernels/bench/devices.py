@@ -37,7 +37,7 @@ class Device(Protocol):
         """A call that replays what `call` launched when it was captured; `call` itself where there are no graphs."""
 
     def extra_bytes(self, call: Call) -> int | None:
-        """How much more memory than before is held at the peak of one call; None where this cannot tell."""
+        """Make one call: how much more memory than before is held at its peak; None where this cannot tell."""
 
     def synchronize(self) -> None:
         """Wait for all work; raises what went wrong in it."""
@@ -136,6 +136,7 @@ class Cpu:
         return call
 
     def extra_bytes(self, call: Call) -> int | None:
+        call()
         return None
 
     def synchronize(self) -> None:

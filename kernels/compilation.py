@@ -1,0 +1,231 @@
+"""What a launch compiles to, without a GPU: instructions, registers and memory, read from the machine code.
+
+A call's own launch function runs on meta tensors under `launch.observed`, and each launch that it makes is compiled by
+Triton's own just-in-time path, with its own specialisation, for a GPU that need not be there. Nothing is declared a
+second time, so nothing that a GPU would run is missed or made up.
+"""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kernels import launch
+from kernels.shipped import Call
+
+WARP = 32
+REGISTERS_PER_SM = 65536
+WARPS_PER_SM = 64
+PROGRAMS_PER_SM = 32
+TENSOR_MEMORY_COLUMNS = 512
+# CUDA C++ Programming Guide, technical specifications by compute capability; CUDA keeps 1 KiB of each program's.
+SHARED_BYTES_PER_SM = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024}
+RESERVED_SHARED_BYTES = 1024
+
+_FLOATS = ("bfloat16", "float16", "float32")
+_SPILLS = ("LDL", "STL")
+_ATOMICS = ("ATOM", "ATOMG", "RED", "REDG", "UBLKRED", "UTMAREDG")  # on global memory; ATOMS is on shared memory
+_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)", re.MULTILINE)
+_TENSOR_CORE_5 = re.compile(r"^\s*(?:@\S+\s+)?tcgen05\.mma", re.MULTILINE)
+_DOT = re.compile(r"tt\.dot (.*?) : tensor<(?:\d+x)+(\w+)>")
+_PLAIN_TF32 = re.compile(r"inputPrecision = tf32\b")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A start of a kernel on a GPU of compute capability arch / 10, and the calls that start it in the same config."""
+
+    kernel: Any
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+    arch: int
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.kernel.fn.__name__
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides the code: each tensor's type, each constant's and option's value, None for what is left out.
+
+        Triton also looks at which integers are multiples of 16. That changes the width of loads, not tiles.
+        """
+        parameters = inspect.signature(self.kernel.fn).parameters
+        values = dict(zip(parameters, self.arguments, strict=False)) | dict(self.options)
+        config: dict[str, Any] = {}
+        for name, value in values.items():
+            # A tensor can come with its strides, in a tuple.
+            tensors = [part for part in (value if isinstance(value, tuple) else (value,)) if torch.is_tensor(part)]
+            if tensors:
+                config[name] = str(tensors[0].dtype).removeprefix("torch.")
+            elif value is None or name not in parameters or "constexpr" in str(parameters[name].annotation):
+                config[name] = value
+        return config
+
+
+def launches(calls: Iterable[Call], arch: int) -> list[Launch]:
+    """The launches that `calls` make on meta tensors, one for each kernel and config."""
+    found: dict[tuple[str, str], Launch] = {}
+    for call in calls:
+
+        def observe(
+            kernel: Any, grid: launch.Grid, arguments: tuple[Any, ...], options: Mapping[str, Any], call: Call = call
+        ) -> None:
+            started = Launch(kernel, arguments, options, arch)
+            first = found.setdefault((started.name, repr(started.config)), started)
+            if call not in first.calls:
+                first.calls.append(call)
+
+        with launch.observed(observe, arch):
+            call.function(*call.arguments(torch.device("meta")))
+    return list(found.values())
+
+
+def compile_all(todo: Sequence[Launch], progress: Callable[[int, str], None] = lambda done, name: None) -> list[Row]:
+    """One row for each launch, as `inspect.compile_report` has them, compiled by as many processes as processors.
+
+    Not where Triton interprets: it has no compiler there.
+    """
+    names = _names(todo)
+    rows: list[Row] = []
+    workers = max(1, min(len(todo), len(os.sched_getaffinity(0))))
+    # Forked, because neither kernels nor their arguments can be pickled.
+    with multiprocessing.get_context("fork").Pool(workers, _remember, (todo,)) as pool:
+        for started, name, facts in zip(todo, names, pool.imap(_compile, range(len(todo))), strict=True):
+            calls = [call.case for call in started.calls]
+            wanted = max(call.programs_per_sm for call in started.calls) if started.arch == 90 else 1
+            row = {"operator": started.calls[0].operator, "kernel": started.name, "config": name, "arch": started.arch}
+            rows.append(row | facts | {"wanted_programs_per_sm": wanted, "calls": calls})
+            progress(len(rows), f"sm_{started.arch} {started.name} {name}")
+    return rows
+
+
+def _names(todo: Sequence[Launch]) -> list[str]:
+    """Each config for the reader: main type, optional tensors that are there, constants, warps and stages."""
+    configs = [started.config for started in todo]
+    optional: dict[str, set[str]] = {}
+    for started, config in zip(todo, configs, strict=True):
+        optional.setdefault(started.name, set()).update(name for name, value in config.items() if value is None)
+    return [_name(config, optional[started.name]) for started, config in zip(todo, configs, strict=True)]
+
+
+def _name(config: Mapping[str, Any], optional: set[str]) -> str:
+    types = [value for value in config.values() if value in _FLOATS]
+    parts = [min(types, key=_FLOATS.index)] if types else []
+    for name, value in sorted(config.items(), key=lambda item: item[0].startswith("num_")):
+        if value is None or value is False:
+            continue
+        if value is True or (name in optional and isinstance(value, str)):
+            parts.append("+" + name.removeprefix("p_").lower())
+        elif name.isupper() or not isinstance(value, str):
+            parts.append(f"{name}={value}")
+    return " ".join(parts)
+
+
+_todo: Sequence[Launch] = ()
+
+
+def _remember(todo: Sequence[Launch]) -> None:
+    global _todo
+    _todo = todo
+
+
+class _AbsentGPU:
+    """As much of Triton's driver as compiling asks for."""
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+
+    def get_current_target(self) -> Any:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return self._target.arch
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+
+def _compile(index: int) -> Row:
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+
+    started = _todo[index]
+    driver.set_active(_AbsentGPU(GPUTarget("cuda", started.arch, WARP)))
+    with tempfile.TemporaryFile("w+") as complaints:
+        # The compiler writes them, and thousands of lines of its code, to the process's standard error.
+        os.dup2(complaints.fileno(), sys.stderr.fileno())
+        try:
+            compiled = started.kernel.warmup(*started.arguments, grid=(1,), **started.options)
+        except Exception as error:  # of many kinds
+            complaints.seek(0)
+            written = [line.rstrip() for line in complaints if " error: " in line]
+            return {"error": " ".join([*written[:1], f"({type(error).__name__}: {error})".replace("\n", " ")])}
+    return _facts(compiled, started.arch)
+
+
+def _facts(compiled: Any, arch: int) -> Row:
+    instructions, resources = disassemble(compiled.asm["cubin"])
+    dots = _DOT.findall(compiled.asm["ttir"])
+    metadata = compiled.metadata
+    return {
+        "triton": metadata.triton_version,
+        "warps": metadata.num_warps,
+        "registers": resources["REG"],
+        "spills": sum(instructions[name] for name in _SPILLS),
+        "stack_bytes": resources["STACK"],
+        "shared_bytes": metadata.shared,
+        "programs_per_sm": programs_per_sm(
+            resources["REG"], metadata.num_warps, metadata.shared, metadata.tmem_size or 0, arch
+        ),
+        "dots_16bit": sum(element in ("f16", "bf16") for _, element in dots),
+        "wgmma": instructions["HGMMA"],
+        "hmma": instructions["HMMA"],
+        "tcgen05": len(_TENSOR_CORE_5.findall(compiled.asm["ptx"])),
+        "atomics": sum(instructions[name] for name in _ATOMICS),
+        "plain_tf32": sum(element == "f32" and bool(_PLAIN_TF32.search(operands)) for operands, element in dots),
+    }
+
+
+def disassemble(cubin: bytes) -> tuple[Counter[str], dict[str, int]]:
+    """How often each instruction stands in the code, and what its kernel occupies (REG, STACK, ...)."""
+    from triton import knobs
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.cubin")
+        path.write_bytes(cubin)
+        code = _output(knobs.nvidia.nvdisasm.path, "--no-dataflow", path)
+        usage = _output(knobs.nvidia.cuobjdump.path, "-res-usage", path)
+    resources = {name: int(value) for name, value in re.findall(r"\b([A-Z]+):(\d+)", usage)}
+    return Counter(_INSTRUCTION.findall(code)), resources
+
+
+def _output(*command: str | Path) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def programs_per_sm(registers: int, warps: int, shared_bytes: int, tensor_memory_columns: int, arch: int) -> int:
+    """How many programs of a kernel one streaming multiprocessor holds at a time (as in CUDA's cuda_occupancy.h)."""
+    registers_per_warp = -(-registers * WARP // 256) * 256
+    warps_by_registers = REGISTERS_PER_SM // 4 // registers_per_warp * 4  # each quarter of an SM has its own registers
+    warps = -(-warps // 4) * 4
+    limits = [PROGRAMS_PER_SM, WARPS_PER_SM // warps, warps_by_registers // warps]
+    limits.append(SHARED_BYTES_PER_SM[arch] // (shared_bytes + RESERVED_SHARED_BYTES))
+    if tensor_memory_columns:
+        limits.append(TENSOR_MEMORY_COLUMNS // tensor_memory_columns)
+    return min(limits)

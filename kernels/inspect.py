@@ -1,0 +1,243 @@
+"""What the kernels are, judged on a machine without a GPU: what they compile to, and what they move.
+
+    python -m kernels.inspect                      everything, for compute capabilities 8.0, 9.0 and 10.0
+    python -m kernels.inspect --arch 90 --operator cross_attention
+
+Every config that is shipped is compiled ahead of time and its machine code read; the bytes are counted in Triton's
+interpreter. Both are what a GPU would run: `compilation` and `traffic` say how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kernels.shipped import OPERATORS
+
+Row = dict[str, Any]
+
+ARCHITECTURES = (80, 90, 100)
+SHARED_BYTES_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # of one program
+
+
+def compile_report(name: str, arch: int = 90) -> list[Row]:
+    """What each config of an operator's kernels compiles to for compute capability arch / 10.
+
+    Args:
+        name: the operator's public name, as "cross_attention".
+        arch: 80, 90 or 100.
+
+    Returns:
+        A dict for each kernel and config: operator, kernel, config (for the reader), arch, triton (its version), warps,
+        registers (per thread), spills (instructions that load or store local memory), stack_bytes (per thread),
+        shared_bytes (per program), programs_per_sm (how many one multiprocessor holds) and wanted_programs_per_sm,
+        dots_16bit (matrix products of 16-bit operands), wgmma, hmma, tcgen05 (matrix instructions of sm_90, of sm_80
+        and later, of sm_100), atomics (on global memory), plain_tf32 (float32 products rounded to TF32), calls (that
+        launch it). Where one does not compile, error is the compiler's complaint and the figures are not there.
+
+    Where Triton interprets (TRITON_INTERPRET=1) it cannot compile: a child process without that variable does.
+    """
+    return compile_reports([name], [arch])
+
+
+def compile_reports(names: Sequence[str], archs: Sequence[int], core: bool = False) -> list[Row]:
+    """`compile_report` of several operators and architectures at once; core: only what `shipped` calls its core."""
+    if _interpreting():
+        return _elsewhere("compile_reports", list(names), list(archs), core)
+    from kernels import compilation, shipped
+
+    todo = [
+        launched
+        for name in names
+        for arch in archs
+        for launched in compilation.launches(shipped.calls(name, core=core), arch)
+    ]
+    return compilation.compile_all(todo, _progress("compiled", len(todo)))
+
+
+def traffic_report(name: str) -> list[Row]:
+    """The bytes that an operator's kernels move at the sizes they are meant for, in the configs of sm_90.
+
+    Returns a dict for each call: operator, case (for the reader), moved_bytes, compulsory_bytes (each input read and
+    each output written once), ratio, limit (of the ratio; None: reported, not judged), by_kernel (moved bytes).
+
+    Where Triton compiles, a child process in which it interprets does the counting.
+    """
+    return traffic_reports([name])
+
+
+def traffic_reports(names: Sequence[str]) -> list[Row]:
+    """`traffic_report` of several operators."""
+    if not _interpreting():
+        return _elsewhere("traffic_reports", list(names))
+    from kernels import shipped, traffic
+
+    cases = [case for name in names for case in shipped.cases(name)]
+    progress = _progress("counted", len(cases))
+    rows = []
+    for case in cases:
+        rows.append(traffic.measure(case))
+        progress(len(rows), rows[-1]["case"])
+    return rows
+
+
+def compile_faults(row: Row) -> list[str]:
+    """What is wrong with a row of `compile_report`, each fault in a few words; none: it may be shipped."""
+    if "error" in row:
+        return [f"does not compile: {row['error']}"]
+    faults = []
+    if row["spills"]:
+        faults.append(f"spills registers: {row['spills']} loads and stores of local memory")
+    if row["shared_bytes"] > (limit := SHARED_BYTES_LIMIT[row["arch"]]):
+        faults.append(f"takes {row['shared_bytes']} bytes of shared memory, and there are {limit}")
+    if row["dots_16bit"] and not row["wgmma"] + row["hmma"] + row["tcgen05"]:
+        faults.append("multiplies 16-bit matrices without matrix instructions")
+    if row["atomics"]:
+        faults.append(f"has {row['atomics']} atomics on global memory: no order of sums is fixed")
+    if row["plain_tf32"]:
+        faults.append(f"rounds float32 to TF32 in {row['plain_tf32']} matrix products")
+    if row["programs_per_sm"] < (wanted := row["wanted_programs_per_sm"]):
+        faults.append(f"leaves a multiprocessor room for {row['programs_per_sm']} programs, not {wanted}")
+    return faults
+
+
+def traffic_faults(row: Row) -> list[str]:
+    """The same for a row of `traffic_report`."""
+    if row["limit"] is None or row["ratio"] <= row["limit"]:
+        return []
+    return [f"moves {row['ratio']:.3f} x the compulsory bytes, and {row['limit']} x is allowed"]
+
+
+def _interpreting() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _elsewhere(function: str, *arguments: Any) -> Any:
+    """Call `function` of this module in a child process, where Triton interprets exactly if it does not here."""
+    environment = os.environ | {"TRITON_INTERPRET": "0" if _interpreting() else "1"}
+    root = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "result.json")
+        code = "import json, sys; from kernels import inspect; path, function, arguments = sys.argv[1:]; "
+        code += "result = getattr(inspect, function)(*json.loads(arguments)); json.dump(result, open(path, 'w'))"
+        command = [sys.executable, "-c", code, str(path), function, json.dumps(arguments)]
+        subprocess.run(command, check=True, env=environment)
+        return json.loads(path.read_text())
+
+
+def _progress(verb: str, total: int) -> Callable[[int, str], None]:
+    """A line that is written over on a terminal; elsewhere one line for each tenth."""
+
+    def show(done: int, name: str) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if done == total else ""
+            print(f"\r\033[K{verb} {done}/{total} {name[:90]}", end=end, file=sys.stderr, flush=True)
+        elif done * 10 // total > (done - 1) * 10 // total:
+            print(f"{verb} {done}/{total}", file=sys.stderr, flush=True)
+
+    return show
+
+
+_COMPILE_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "kernel": lambda row: row["kernel"],
+    "config": lambda row: row["config"],
+    "registers": lambda row: str(row["registers"]),
+    "spills": lambda row: str(row["spills"]),
+    "shared KiB": lambda row: f"{row['shared_bytes'] / 1024:.1f}",
+    "programs/SM": lambda row: str(row["programs_per_sm"]),
+    "wgmma": lambda row: str(row["wgmma"]),
+    "hmma": lambda row: str(row["hmma"]),
+    "tcgen05": lambda row: str(row["tcgen05"]),
+    "atomics": lambda row: str(row["atomics"]),
+    "plain TF32": lambda row: str(row["plain_tf32"]),
+}
+_TRAFFIC_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "call": lambda row: row["case"],
+    "moved MB": lambda row: f"{row['moved_bytes'] / 1e6:.1f}",
+    "compulsory MB": lambda row: f"{row['compulsory_bytes'] / 1e6:.1f}",
+    "ratio": lambda row: f"{row['ratio']:.3f}",
+    "limit": lambda row: "" if row["limit"] is None else str(row["limit"]),
+}
+
+
+def _table(rows: Iterable[Row], columns: dict[str, Callable[[Row], str]]) -> str:
+    cells = [list(columns), *([show(row) for show in columns.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+
+
+_EXAMPLES = """\
+what is judged:
+  compiled   no register spills, shared memory within the architecture's limit, matrix instructions wherever 16-bit
+             matrices are multiplied, no atomics, no float32 product rounded to TF32, two programs on a multiprocessor
+             where that is wanted
+  bytes      moved / compulsory (each input read once, each output written once) within the limit in the table
+
+examples:
+  python -m kernels.inspect                                        everything: some minutes on two cores
+  python -m kernels.inspect --arch 90 --operator cross_attention   one operator on one architecture
+  python -m kernels.inspect --json facts.json                      the figures for another program too
+
+Exit code 0: all is well; 1: the faults are named at the end; 2: it could not look.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = _Parser(
+        prog="python -m kernels.inspect",
+        description="Judge the Triton kernels without a GPU: compile every shipped config, count the bytes moved.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--arch",
+        default="all",
+        choices=[*map(str, ARCHITECTURES), "all"],
+        help="compute capability x 10 (default: all)",
+    )
+    parser.add_argument("--operator", default="all", choices=[*OPERATORS, "all"], help="only this one (default: all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures and the faults here")
+    options = parser.parse_args(arguments)
+    if importlib.util.find_spec("triton") is None:
+        print("error: triton is not installed, and there is nothing to inspect without it", file=sys.stderr)
+        return 2
+
+    names = OPERATORS if options.operator == "all" else (options.operator,)
+    archs = ARCHITECTURES if options.arch == "all" else (int(options.arch),)
+    compiled, moved = compile_reports(names, archs), traffic_reports(names)
+    faults = [
+        f"{row['kernel']} [{row['config']}] on sm_{row['arch']} {it}" for row in compiled for it in compile_faults(row)
+    ]
+    faults += [f"{row['case']} {it}" for row in moved for it in traffic_faults(row)]
+    for arch in archs:
+        print(f"\nsm_{arch}, triton {version('triton')}")
+        print(_table((row for row in compiled if row["arch"] == arch and "error" not in row), _COMPILE_COLUMNS))
+    print("\nbytes moved, configs of sm_90, 16-bit inputs")
+    print(_table(moved, _TRAFFIC_COLUMNS))
+    if options.json:
+        facts = {"compiled": compiled, "traffic": moved, "faults": faults}
+        options.json.write_text(json.dumps(facts, indent=1) + "\n")
+    print(f"\n{len(compiled)} configs and {len(moved)} calls judged: {len(faults)} faults")
+    for fault in faults:
+        print(f"FAULT {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""The calls by which the kernels are judged without a GPU: what they compile to, and what they move.
+
+Between them, an operator's calls launch each of its kernels in every config that is shipped. The launch functions are
+the operators' own and choose tiles, warps and stages themselves: nothing of that is repeated here. Arguments are zeros,
+on the meta device where only shapes matter: neither what is compiled nor what is moved depends on values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+OPERATORS = ("cross_attention", "gated_residual_norm", "info_nce", "grouped_info_nce")
+
+Arguments = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of one of an operator's launch functions."""
+
+    operator: str
+    case: str  # what is called with what, for the reader
+    function: Callable[..., Any]
+    arguments: Callable[[torch.device], Arguments]
+    core: bool = False  # among the few that a short run compiles
+    programs_per_sm: int = 1  # how many of its programs a multiprocessor of sm_90 must hold at a time
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call whose bytes are counted, or one too large to interpret, whose bytes follow exactly from parts of it.
+
+    part(n) is the part with n heads, samples, ...: every n beyond the first in `interpreted` adds the same number of
+    bytes. The whole is `times` independent parts of n = size.
+    """
+
+    whole: Call
+    limit: float | None = None  # of moved / compulsory bytes; None: reported, not judged
+    part: Callable[[int], Call] | None = None
+    size: int = 1
+    times: int = 1
+    interpreted: tuple[int, int] = (1, 2)
+
+
+def calls(operator: str, core: bool = False) -> list[Call]:
+    """What must be compiled to have seen every config of `operator`, or only the core of it."""
+    return [call for call in _CALLS[operator]() if call.core or not core]
+
+
+def cases(operator: str) -> list[Case]:
+    """What `operator` is for: the calls whose bytes are counted."""
+    return list(_CASES[operator]())
+
+
+_MASKED = frozenset({"mask"})
+_EVERYTHING = frozenset({"mask", "bias", "mass", "dropout", "query mask"})
+
+
+def _cross_attention_calls() -> Iterator[Call]:
+    half, single = torch.bfloat16, torch.float32
+    for dtype in (half, single):
+        for queries in (64, 32, 128, 257):
+            typical = (256, 12, queries, 197, 64)
+            for features in (_EVERYTHING, _MASKED):
+                core = queries == 64 and (dtype == half or features == _EVERYTHING)
+                core |= queries in (128, 257) and dtype == half and features == _EVERYTHING
+                yield from cross_attention(typical, dtype, features, core)
+            for features in (frozenset(), _MASKED | {"dropout"}, frozenset({"mass"}), _MASKED | {"bias", "mass"}):
+                yield from cross_attention(typical, dtype, features)
+            for features in (_EVERYTHING, _MASKED):
+                for width in (128, 32, 16, 80):
+                    yield from cross_attention((256, 12, queries, 197, width), dtype, features)
+                for keys in (257, 1, 49, 100, 150, 208, 240, 272, 800):
+                    yield from cross_attention((256, 12, queries, keys, 64), dtype, features)
+
+
+def _cross_attention_cases() -> Iterator[Case]:
+    limits = {_MASKED: (1.25, 1.1), _MASKED | {"mass"}: (1.25, 1.35), _MASKED | {"bias", "mass"}: (1.25, 1.35)}
+    for queries, keys in ((32, 197), (64, 197), (128, 257)):
+        for features, limit_of in limits.items():
+            for direction in (0, 1):
+                call = partial(_one_cross_attention, direction, queries, keys, features)
+                # Samples share nothing, and heads only what is summed over them.
+                yield Case(call(256, 12), limit_of[direction], partial(call, 1), size=12, times=256)
+    for direction in (0, 1):  # two passes forward, two kernels backward
+        call = partial(_one_cross_attention, direction, 257, 300, _MASKED)
+        yield Case(call(256, 12), None, partial(call, 1), size=12, times=256)
+
+
+def _one_cross_attention(
+    direction: int, queries: int, keys: int, features: frozenset[str], batch: int, heads: int
+) -> Call:
+    return list(cross_attention((batch, heads, queries, keys, 64), torch.float16, features))[direction]
+
+
+def cross_attention(
+    shape: tuple[int, int, int, int, int], dtype: torch.dtype, features: frozenset[str], core: bool = False
+) -> Iterator[Call]:
+    """Forward and backward at shape (B, H, Lq, Lk, D); features are some of _EVERYTHING."""
+    from kernels import attention_backward, attention_forward
+
+    batch, heads, queries, keys, width = shape
+    dropout = 0.1 if "dropout" in features else 0.0
+
+    def rows(device: torch.device, length: int) -> torch.Tensor:
+        """(B, H, L, D) as a projection leaves it: the heads of a token lie side by side."""
+        return torch.zeros((batch, length, heads, width), dtype=dtype, device=device).transpose(1, 2)
+
+    def inputs(device: torch.device) -> tuple[list[torch.Tensor], torch.Tensor | None, torch.Tensor | None]:
+        mask = torch.ones((batch, keys), dtype=torch.bool, device=device) if "mask" in features else None
+        bias = torch.zeros((batch, keys), dtype=dtype, device=device) if "bias" in features else None
+        return [rows(device, queries), rows(device, keys), rows(device, keys)], mask, bias
+
+    def seed(device: torch.device) -> torch.Tensor | None:
+        return torch.zeros((), dtype=torch.int64, device=device) if dropout else None
+
+    def query_mask(device: torch.device) -> torch.Tensor | None:
+        return torch.ones((batch, queries), dtype=torch.bool, device=device) if "query mask" in features else None
+
+    def forward(device: torch.device) -> Arguments:
+        tensors, mask, bias = inputs(device)
+        return (*tensors, mask, bias, 0.125, dropout, seed(device), "mass" in features, query_mask(device))
+
+    def backward(device: torch.device) -> Arguments:
+        tensors, mask, bias = inputs(device)
+        dmass = torch.zeros((batch, keys), device=device) if "mass" in features else None
+        gradients = (rows(device, queries), dmass)
+        saved = (rows(device, queries), torch.zeros((batch, heads, queries), device=device))
+        rest = (0.125, dropout, seed(device), query_mask(device), bias is not None)
+        return (*gradients, *tensors, mask, bias, *saved, *rest)
+
+    wanted = 2 if width == 64 and queries <= 64 and dtype != torch.float32 else 1
+    case = " ".join([str(shape), _short(dtype), *sorted(features)])
+    yield Call("cross_attention", f"forward {case}", attention_forward.forward, forward, core, wanted)
+    yield Call("cross_attention", f"backward {case}", attention_backward.backward, backward, core, wanted)
+
+
+def _gated_residual_norm_calls() -> Iterator[Call]:
+    for width in (768, 64, 128, 256, 512, 1024, 2048, 4096):
+        for dtype in (torch.bfloat16, torch.float32):
+            for gated, dropping in ((True, True), (True, False), (False, True), (False, False)):
+                core = width == 768 and dtype == torch.bfloat16 and gated and dropping
+                yield from gated_residual_norm(256 * 64, width, dtype, gated, dropping, core)
+
+
+def _gated_residual_norm_cases() -> Iterator[Case]:
+    for gated in (True, False):
+        for direction, limit in ((0, 1.25), (1, 1.35)):
+            call = partial(_one_gated_residual_norm, direction, gated)
+            # Backward, a fixed number of programs share the rows: from 1,056 rows on, each of them has some.
+            yield Case(call(256), limit, call, size=256, interpreted=(17, 18))
+
+
+def _one_gated_residual_norm(direction: int, gated: bool, batch: int) -> Call:
+    return list(gated_residual_norm(64 * batch, 768, torch.float16, gated, False))[direction]
+
+
+def gated_residual_norm(
+    rows: int, width: int, dtype: torch.dtype, gated: bool, dropping: bool, core: bool = False
+) -> Iterator[Call]:
+    """Forward and backward of rows x width elements."""
+    from kernels import gated_norm_op
+
+    dropout = 0.1 if dropping else 0.0
+
+    def inputs(device: torch.device) -> list[torch.Tensor | None]:
+        x, residual, gate = (torch.zeros((rows, width), dtype=dtype, device=device) for _ in range(3))
+        weight, bias = (torch.zeros(width, device=device) for _ in range(2))
+        return [x, residual, gate if gated else None, weight, bias]
+
+    def seed(device: torch.device) -> torch.Tensor | None:
+        return torch.zeros((), dtype=torch.int64, device=device) if dropping else None
+
+    def forward(device: torch.device) -> Arguments:
+        return (*inputs(device), 1e-5, dropout, seed(device))
+
+    def backward(device: torch.device) -> Arguments:
+        mean, rstd = (torch.zeros(rows, device=device) for _ in range(2))
+        gradient = torch.zeros((rows, width), dtype=dtype, device=device)
+        return (gradient, *inputs(device), mean, rstd, dropout, seed(device))
+
+    case = f"{rows} x {width} {_short(dtype)}{' gate' * gated}{' dropout' * dropping}"
+    yield Call("gated_residual_norm", f"forward {case}", gated_norm_op.forward, forward, core)
+    yield Call("gated_residual_norm", f"backward {case}", gated_norm_op.backward, backward, core)
+
+
+def _grouped_info_nce_calls() -> Iterator[Call]:
+    for rows in (64, 128, 100, 32, 16, 2):
+        for dtype in (torch.bfloat16, torch.float32):
+            for masked in (True, False):
+                core = masked and rows == 128 and dtype == torch.bfloat16
+                yield from grouped_info_nce((256, rows, 256), dtype, masked, core)
+        yield from grouped_info_nce((256, rows, 59), torch.bfloat16, True)
+
+
+def _grouped_info_nce_cases() -> Iterator[Case]:
+    for rows in (64, 128):
+        for direction, limit in ((0, 1.25), (1, 1.6)):
+            call = partial(_one_grouped_info_nce, direction, rows)
+            yield Case(call(256), limit, call, size=256)
+
+
+def _one_grouped_info_nce(direction: int, rows: int, groups: int) -> Call:
+    return list(grouped_info_nce((groups, rows, 256), torch.float16, True))[direction]
+
+
+def grouped_info_nce(
+    shape: tuple[int, int, int], dtype: torch.dtype, masked: bool, core: bool = False
+) -> Iterator[Call]:
+    """Forward and backward at shape (G, N, D); masked: with weights too."""
+    from kernels import grouped_infonce_op
+
+    def inputs(device: torch.device) -> list[torch.Tensor]:
+        a, b = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
+        return [a, b, torch.ones((), device=device)]
+
+    def forward(device: torch.device) -> Arguments:
+        mask = torch.ones(shape[:2], dtype=torch.bool, device=device) if masked else None
+        weights = torch.ones(shape[:2], device=device) if masked else None
+        return (*inputs(device), mask, weights)
+
+    def backward(device: torch.device) -> Arguments:
+        share_row_column = (torch.zeros(shape[:2], device=device) for _ in range(3))
+        return (torch.ones((), device=device), *inputs(device), *share_row_column, torch.ones((), device=device))
+
+    case = f"{shape} {_short(dtype)}{' mask weights' * masked}"
+    yield Call("grouped_info_nce", f"forward {case}", grouped_infonce_op.forward, forward, core)
+    yield Call("grouped_info_nce", f"backward {case}", grouped_infonce_op.backward, backward, core)
+
+
+def _info_nce_calls() -> Iterator[Call]:
+    half, single = torch.bfloat16, torch.float32
+    # Resident blocks are small, and a large batch has many of them, all alike.
+    for mode, counts in (
+        ("chunked", (16384, 8000, 256)),
+        ("save", (16384, 8000, 256)),
+        ("resident", (1024, 1000, 256)),
+    ):
+        for count in counts:
+            for width in (512, 768, 256, 96, 123):
+                for dtype in (half, single):
+                    for masked in (False, True):
+                        if mode != "resident" or width <= 512:
+                            core = dtype == half and (count, width) == (16384, 512) and not masked
+                            yield from info_nce(count, width, dtype, mode, masked, core)
+
+
+def _info_nce_cases() -> Iterator[Case]:
+    for mode in ("chunked", "save", "resident"):
+        for call in info_nce(512, 256, torch.float16, mode, False):
+            yield Case(call)
+
+
+def info_nce(count: int, width: int, dtype: torch.dtype, mode: str, masked: bool, core: bool = False) -> Iterator[Call]:
+    """Forward and backward of count pairs; the blocks are those of 16 GiB of workspace."""
+    from kernels import infonce_op, infonce_plan, infonce_tiles
+
+    plan = infonce_plan.plan(count, mode, 2**34, True, infonce_tiles.footprint(width, dtype))
+    blocks = (plan.mode, plan.row_block, plan.column_block)
+
+    def forward(device: torch.device) -> Arguments:
+        a, b = (torch.zeros((count, width), dtype=dtype, device=device) for _ in range(2))
+        mask = torch.ones(count, dtype=torch.bool, device=device) if masked else None
+        return (a, b, torch.ones((), device=device), mask, *blocks)
+
+    def backward(device: torch.device) -> Arguments:
+        arguments = forward(device)
+        _loss, *saved = torch.ops.clamp_kernels.info_nce(*arguments)
+        return (torch.ones((), device=device), *arguments[:4], *saved, *blocks, [True, True, True])
+
+    case = f"({count}, {width}) {_short(dtype)} {mode}{' mask' * masked}"
+    yield Call("info_nce", f"forward {case}", infonce_op.forward, forward, core)
+    yield Call("info_nce", f"backward {case}", infonce_op.backward, backward, core)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[dtype]
+
+
+_CALLS = {
+    "cross_attention": _cross_attention_calls,
+    "gated_residual_norm": _gated_residual_norm_calls,
+    "info_nce": _info_nce_calls,
+    "grouped_info_nce": _grouped_info_nce_calls,
+}
+_CASES = {
+    "cross_attention": _cross_attention_cases,
+    "gated_residual_norm": _gated_residual_norm_cases,
+    "info_nce": _info_nce_cases,
+    "grouped_info_nce": _grouped_info_nce_cases,
+}

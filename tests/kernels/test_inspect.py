@@ -1,0 +1,160 @@
+"""The static judgement of the kernels, and that it finds what it must: faults planted in small kernels of our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+from kernels import compilation, inspect, shipped, traffic
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def planted() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def planted_rows(planted: ModuleType) -> dict[tuple[str, int], Row]:
+    """By what is planted and the architecture."""
+    environment = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": str(Path(inspect.__file__).parents[1])}
+    program = [sys.executable, planted.__file__]
+    done = subprocess.run(program, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    return {(row["calls"][0], row["arch"]): row for row in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"),
+    [
+        ("an atomic", "atomics"),
+        ("plain TF32", "TF32"),
+        ("a spill", "spills"),
+        ("too much shared memory", "shared memory"),
+        ("too few programs", "room for 16 programs, not 33"),
+    ],
+)
+def test_a_planted_fault_is_found(planted_rows: dict[tuple[str, int], Row], what: str, fault: str) -> None:
+    assert fault in inspect.compile_faults(planted_rows[what, 90])[0]
+
+
+def test_a_kernel_without_fault_passes(planted_rows: dict[tuple[str, int], Row]) -> None:
+    clean = {key: row for key, row in planted_rows.items() if key[0].startswith("nothing")}
+    assert len(clean) == 5
+    assert {key: inspect.compile_faults(row) for key, row in clean.items() if inspect.compile_faults(row)} == {}
+
+
+def test_matrix_instructions_are_told_apart(planted_rows: dict[tuple[str, int], Row]) -> None:
+    by_arch = {arch: planted_rows["nothing, in a product", arch] for arch in inspect.ARCHITECTURES}
+    used = {arch: [name for name in ("hmma", "wgmma", "tcgen05") if row[name]] for arch, row in by_arch.items()}
+    assert used == {80: ["hmma"], 90: ["wgmma"], 100: ["tcgen05"]}
+    scalar = by_arch[90] | {"wgmma": 0}
+    assert inspect.compile_faults(scalar) == ["multiplies 16-bit matrices without matrix instructions"]
+
+
+def test_a_row_has_the_promised_figures(planted_rows: dict[tuple[str, int], Row]) -> None:
+    row = planted_rows["nothing, in a product", 90]
+    assert row["config"] == "bfloat16 BLOCK=64 PRECISION=tf32 num_warps=4 num_stages=2"
+    assert row["kernel"] == "product_kernel"
+    assert row["shared_bytes"] == 2 * 2 * 64 * 64 * 2  # two stages of two tiles
+    assert 32 <= row["registers"] <= 255
+    assert row["stack_bytes"] == 0 < planted_rows["a spill", 90]["stack_bytes"]
+    assert row["triton"].count(".") == 2
+
+
+@pytest.mark.parametrize(
+    ("registers", "warps", "shared_bytes", "columns", "arch", "programs"),
+    [
+        (236, 4, 0, 0, 90, 2),  # 8 warps fit into 65,536 registers at up to 256 each
+        (218, 8, 0, 0, 90, 1),
+        (128, 8, 0, 0, 90, 2),
+        (129, 8, 0, 0, 90, 1),  # registers are handed out by 8 a thread: 136 leave room for 12 warps
+        (32, 4, 0, 0, 90, 16),  # 64 warps
+        (16, 1, 0, 0, 90, 16),  # warps are handed out in fours
+        (64, 4, 113 * 1024, 0, 90, 2),  # 2 x (113 + 1) KiB
+        (64, 4, 113 * 1024 + 1, 0, 90, 1),
+        (64, 4, 81 * 1024, 0, 80, 2),
+        (64, 4, 113 * 1024, 0, 80, 1),
+        (64, 4, 1024, 256, 100, 2),
+    ],
+)
+def test_programs_on_a_multiprocessor(
+    registers: int, warps: int, shared_bytes: int, columns: int, arch: int, programs: int
+) -> None:
+    assert compilation.programs_per_sm(registers, warps, shared_bytes, columns, arch) == programs
+
+
+def test_bytes_of_a_copy(planted: ModuleType) -> None:
+    copy = planted.call(planted.copy_kernel, 1000, torch.float16, BLOCK=256)
+    assert traffic.count(copy) == {"copy_kernel": 2 * 1000 * 2}  # not of the 24 lanes beyond the end
+    assert traffic.compulsory_bytes(copy) == 2 * 1000 * 2
+
+
+def test_reading_twice_is_found(planted: ModuleType) -> None:
+    def copy_twice(batch: int) -> shipped.Call:
+        return planted.call(planted.copy_twice_kernel, 100 * batch, torch.float16, BLOCK=256)
+
+    row = traffic.measure(shipped.Case(copy_twice(256), 1.25, copy_twice, size=128, times=2))
+    assert (row["moved_bytes"], row["compulsory_bytes"]) == (3 * 25600 * 2, 2 * 25600 * 2)
+    assert inspect.traffic_faults(row) == ["moves 1.500 x the compulsory bytes, and 1.25 x is allowed"]
+    assert inspect.traffic_faults(row | {"limit": 1.5}) == []
+    assert inspect.traffic_faults(row | {"limit": None}) == []
+
+
+def test_what_torch_moves_around_the_kernels_counts(planted: ModuleType) -> None:
+    copy = planted.call(planted.copy_kernel, 1000, torch.float16, BLOCK=256)
+
+    def copy_and_sum(x: torch.Tensor) -> torch.Tensor:
+        return copy.function(x).view(10, 100).sum(1)
+
+    moved = traffic.count(shipped.Call("planted", "", copy_and_sum, copy.arguments))
+    assert moved == {"copy_kernel": 4000, "torch sum": 2000 + 20}
+
+
+def _faults(rows: list[Row], faults_of: Callable[[Row], list[str]], *names: str) -> list[str]:
+    return [" ".join([*(str(row[name]) for name in names), *faults]) for row in rows if (faults := faults_of(row))]
+
+
+@pytest.mark.timeout(900)  # 84 compilations: a minute on two free cores
+def test_the_core_of_what_is_shipped_has_no_fault() -> None:
+    rows = inspect.compile_reports(shipped.OPERATORS, inspect.ARCHITECTURES, core=True)
+    assert {(row["operator"], row["arch"]) for row in rows} == set(product(shipped.OPERATORS, inspect.ARCHITECTURES))
+    assert _faults(rows, inspect.compile_faults, "arch", "kernel", "config") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("arch", inspect.ARCHITECTURES)
+@pytest.mark.parametrize("operator", shipped.OPERATORS)
+def test_nothing_that_is_shipped_has_a_fault(operator: str, arch: int) -> None:
+    assert _faults(inspect.compile_report(operator, arch), inspect.compile_faults, "arch", "kernel", "config") == []
+
+
+@pytest.mark.parametrize("operator", ["cross_attention", "grouped_info_nce"])
+def test_bytes_moved_are_within_their_limits(operator: str) -> None:
+    rows = inspect.traffic_report(operator)
+    assert sum(row["limit"] is not None for row in rows) == {"cross_attention": 18, "grouped_info_nce": 4}[operator]
+    assert _faults(rows, inspect.traffic_faults, "case") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operator", ["gated_residual_norm", "info_nce"])
+def test_bytes_of_what_takes_longer_are_within_their_limits(operator: str) -> None:
+    rows = inspect.traffic_report(operator)
+    assert all(row["moved_bytes"] >= row["compulsory_bytes"] for row in rows)
+    assert _faults(rows, inspect.traffic_faults, "case") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from kernels import inspect
 from kernels.bench.devices import Cpu, Cuda, Device
 from kernels.bench.timing import Sample, Variant
 
+_SECONDS = 0.4  # of timed steps, within these bounds
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 200
 _FACTS = ("kernel", "config", "registers", "spills", "shared_bytes", "programs_per_sm")
 
 
@@ -33,7 +36,10 @@ def time(benchmark: Any, device: Device, work: str, operator: str, variant: Vari
             step()
         except RuntimeError as error:
             pytest.skip(str(error).splitlines()[0])
-        benchmark(step)
+        start = perf_counter()
+        step()
+        rounds = round(_SECONDS / (perf_counter() - start))
+        benchmark.pedantic(step, rounds=min(max(rounds, _LEAST_ROUNDS), _MOST_ROUNDS))
 
 
 @cache

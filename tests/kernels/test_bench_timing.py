@@ -64,6 +64,32 @@ def test_a_step_yields_outputs_and_the_gradients_of_what_wants_one() -> None:
     assert list(parity.named_results(forward_backward(lambda x, **_: x), Sample(sample.arguments))) == ["output 0"]
 
 
+class NotedBenchmark:
+    """What pytest-benchmark's fixture takes."""
+
+    def __init__(self) -> None:
+        self.group, self.extra_info, self.rounds = "", {}, 0
+
+    def pedantic(self, step: Callable[[], None], rounds: int) -> None:
+        step()
+        self.rounds = rounds
+
+
+def test_one_variant_under_pytest_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one, "static_facts", lambda operator: [{"kernel": f"{operator}_kernel", "spills": 0}])
+    sample, benchmark = scaled_sample(), NotedBenchmark()
+    one.time(benchmark, Cpu(), "a work", "op", forward_backward(lambda x, mask: x * mask), sample)
+    assert benchmark.group == "a work, torch.float32"
+    assert benchmark.extra_info == {"compiled for sm_90": [{"kernel": "op_kernel", "spills": 0}]}
+    assert 3 <= benchmark.rounds <= 200
+
+    def refuses(**_: torch.Tensor) -> None:
+        raise RuntimeError("No available kernel\nmore of it")
+
+    with pytest.raises(pytest.skip.Exception, match="^No available kernel$"):
+        one.time(benchmark, Cpu(), "a work", "op", forward_backward(refuses), sample)
+
+
 # --- the GPU's own way of timing, on a GPU that only takes notes ---
 
 

@@ -18,6 +18,7 @@ from kernels.bench import (
     checks,
     eager,
     inputs,
+    one,
     parity,
     peers,
 )
@@ -86,7 +87,7 @@ def test_one_variant_under_pytest_benchmark(monkeypatch: pytest.MonkeyPatch) -> 
     def refuses(**_: torch.Tensor) -> None:
         raise RuntimeError("No available kernel\nmore of it")
 
-    with pytest.raises(pytest.skip.Exception, match="^No available kernel$"):
+    with pytest.raises(pytest.skip.Exception, match=r"^No available kernel$"):
         one.time(benchmark, Cpu(), "a work", "op", forward_backward(refuses), sample)
 
 

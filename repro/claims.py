@@ -14,7 +14,7 @@ from repro.evidence import Evidence
 from repro.falls import falls
 from repro.footer import SELECTION, TESTS, provenance_footer
 from repro.paper_verdicts import TOLERANCE, judge, published_f1
-from repro.render import BLOCK, NOT_RUN, Table, between, signed
+from repro.render import BLOCK, NOT_RECORDED, NOT_RUN, Table, between, signed
 from repro.rows import place_title
 from repro.stats import LEAST_SEEDS, SIGNIFICANCE, Verdict, holm, summarise, t_against_zero
 from repro.variants import GROUPS, VARIANTS
@@ -52,6 +52,7 @@ class Entry:
     effect: float | None = None
     over_tweets: tuple[float, float] | None = None
     over_seeds: tuple[float, float] | None = None
+    missing: str = NOT_RUN  # why there is no effect
 
 
 def ledger(evidence: Evidence) -> dict[Place, list[Entry]]:
@@ -150,12 +151,14 @@ def _mechanisms(evidence: Evidence, place: Place) -> list[Entry]:
     found = [(claim, test, measure(block)) for claim, test, where, measure in _MECHANISMS if where in (None, place[0])]
     tested = [i for i, (_, _, values) in enumerate(found) if len(values) >= LEAST_SEEDS]
     p = dict(zip(tested, holm([t_against_zero(found[i][2]) for i in tested]), strict=True))
-    return [_seed_entry(claim, test, values, p.get(i)) for i, (claim, test, values) in enumerate(found)]
+    ran = all(variant in block for variant in _OF_MECHANISMS)
+    missing = NOT_RECORDED if ran else NOT_RUN
+    return [_seed_entry(claim, test, values, p.get(i), missing) for i, (claim, test, values) in enumerate(found)]
 
 
-def _seed_entry(claim: str, test: str, values: Sequence[float], p: float | None) -> Entry:
+def _seed_entry(claim: str, test: str, values: Sequence[float], p: float | None, missing: str) -> Entry:
     if not values:
-        return Entry(claim, test, "not run")
+        return Entry(claim, test, "not run", missing=missing)
     found = summarise(values)
     interval = None if found.low is None or found.high is None else (found.low, found.high)
     judgement: Judgement = "undecided"
@@ -200,6 +203,7 @@ def _fall_difference(block: Block) -> list[float]:
     return [other[seed] - ours[seed] for seed in ours if seed in other]
 
 
+_OF_MECHANISMS = ("full", "no_paf", "no_ama")
 # claim, test, the only profile where it can be tested (None: any), its value for each seed
 _MECHANISMS: list[tuple[str, str, str | None, Callable[[Block], list[float]]]] = [
     (
@@ -260,7 +264,7 @@ def _row(entry: Entry) -> dict[str, str]:
         "claim": entry.claim,
         "test": entry.test,
         "n": str(entry.n),
-        "effect": NOT_RUN if entry.effect is None else signed(entry.effect),
+        "effect": entry.missing if entry.effect is None else signed(entry.effect),
         "95 % over tweets": "-" if entry.over_tweets is None else between(*entry.over_tweets),
         "95 % over seeds": "-" if entry.over_seeds is None else between(*entry.over_seeds),
         "verdict": entry.judgement,

@@ -104,7 +104,8 @@ def _shift_finding(evidence: Evidence, place: Place) -> str:
     full, parts = block.get("full"), []
     for name in _applicable(evidence, place, "shift") if full else []:
         if full and falls(full, name):
-            means = {c.variant: summarise(f1_under(c, name)).mean for c in block.values() if falls(c, name)}
+            seen = [block[v] for v in _variants(place) if v in block and falls(block[v], name)]
+            means = {cell.variant: summarise(f1_under(cell, name)).mean for cell in seen}
             best = block[max(means, key=lambda variant: means[variant])]
             parts.append(
                 f"{labels('shift')[name]}: CLAMP falls by {mean_and_sd(falls(full, name))} to "

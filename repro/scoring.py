@@ -8,12 +8,11 @@ from repro.cells import PLACES, Cell, Place
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.peer_rules import LABELS
-from repro.render import NOT_RUN, Table, between, mean_and_sd, percent, seeds, signed
+from repro.render import NOT_RECORDED, NOT_RUN, Table, between, mean_and_sd, percent, seeds, signed
 from repro.rows import Row, frame_by_place, place_title
 from repro.stats import summarise
 from repro.variants import GROUPS
 
-NOT_RECORDED = "not recorded"
 _JOINT = {
     "strict": "strict IOB2",
     "orphans_open": "orphan I- opens",

@@ -22,7 +22,7 @@ RESAMPLES = 10_000
 RESAMPLING_SEED = 2507  # one seed for every comparison, so that a table made twice is the same table
 LEAST_SEEDS = 3  # fewer say too little of the spread for a test
 LEAST_SEEDS_AGAINST_PAPER = 5
-_CHUNK = 500  # resamples worked on at once: 4 MB of weights at a thousand tweets
+_CHUNK = 500  # resamples worked on at once: 2 MB of weights at a thousand tweets
 
 Standing = Literal["ahead", "behind", "no difference shown", "undecided"]
 Verdict = Literal["reproduced", "higher", "lower", "inconclusive", "not run"]
@@ -114,7 +114,7 @@ def resampled_f1(counts_SN3: ArrayLike, resamples: int = RESAMPLES) -> np.ndarra
 def _bootstrap_weights(tweets: int, resamples: int) -> np.ndarray:
     """(R, N): how often each tweet is drawn. Kept, because drawing takes longer than all that is done with it."""
     rng = np.random.default_rng(RESAMPLING_SEED)
-    weights_RN = np.empty((resamples, tweets), dtype=np.int16)
+    weights_RN = np.empty((resamples, tweets), dtype=np.float32)
     for chunk_RN in _chunks(weights_RN):
         picked_RN = rng.integers(tweets, size=chunk_RN.shape)
         flat = picked_RN + tweets * np.arange(len(chunk_RN))[:, None]
@@ -142,7 +142,7 @@ def approximate_randomisation(ours_SN3: ArrayLike, other_SN3: ArrayLike, resampl
 def _swaps(tweets: int, resamples: int) -> np.ndarray:
     """(R, N): 1 where the two systems' outputs for a tweet are exchanged."""
     rng = np.random.default_rng(RESAMPLING_SEED)
-    swaps_RN = np.empty((resamples, tweets), dtype=np.int16)
+    swaps_RN = np.empty((resamples, tweets), dtype=np.float32)
     for chunk_RN in _chunks(swaps_RN):
         chunk_RN[:] = rng.integers(2, size=chunk_RN.shape)
     return swaps_RN
@@ -240,10 +240,10 @@ def _share(extreme: int, resamples: int) -> float:
 
 
 def _totals(weights_RN: np.ndarray, counts_SN3: np.ndarray) -> np.ndarray:
-    """(R, S, 3) weighted sums over tweets. Integers in float64: exact, so the same on any machine and thread count."""
+    """(R, S, 3) weighted sums over tweets. Integers below 2**24: exact, so the same on any machine and thread count."""
     seeds, tweets, _ = counts_SN3.shape
-    counts_NM = counts_SN3.transpose(1, 0, 2).reshape(tweets, seeds * 3).astype(np.float64)
-    return (weights_RN.astype(np.float64) @ counts_NM).reshape(-1, seeds, 3)
+    counts_NM = counts_SN3.transpose(1, 0, 2).reshape(tweets, seeds * 3).astype(np.float32)
+    return (weights_RN @ counts_NM).astype(np.float64).reshape(-1, seeds, 3)
 
 
 def _f1(totals: np.ndarray) -> np.ndarray:
@@ -256,5 +256,5 @@ def _observed(counts_SN3: np.ndarray) -> float:
 
 
 def _chunks(rows_RN: np.ndarray) -> Iterator[np.ndarray]:
-    """Views of the rows, few at a time: in float64 all of them would not fit into a cache."""
+    """Views of the rows, few at a time, so that what is made of them stays in a cache."""
     yield from (rows_RN[start : start + _CHUNK] for start in range(0, len(rows_RN), _CHUNK))

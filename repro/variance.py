@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from repro.cells import PLACES, Cell, Place
+from repro.cells import PLACES, Block, Cell, Place
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.render import NOT_RUN, Table, percent
@@ -18,9 +18,13 @@ _COLUMNS = ["F1", "sd over seeds", "sd over tweets", "seeds' share", "detectable
 
 def variance(evidence: Evidence) -> Table:
     """One row a cell, whatever it is."""
+    sd_over_tweets = {
+        place: {variant: _sd_over_tweets(cell, evidence.resamples) for variant, cell in evidence.block(place).items()}
+        for place in PLACES
+    }
 
     def row(place: Place, cell: Cell) -> Row:
-        summary, over_tweets = summarise(cell.test("joint", "f1")), _sd_over_tweets(cell, evidence.resamples)
+        summary, over_tweets = summarise(cell.test("joint", "f1")), sd_over_tweets[place][cell.variant]
         made = {
             "F1": percent(summary.mean),
             "sd over tweets": percent(over_tweets),
@@ -44,7 +48,7 @@ def variance(evidence: Evidence) -> Table:
         title="Variance over seeds and over the test set, detectable differences, core-hours (joint test F1, percent)",
         about="A measured F1 differs from the next one because the seed differs and because the test set is one sample "
         "of tweets; which of the two is larger says whether seeds or tweets are wanted.",
-        findings=tuple(_finding(evidence, place) for place in PLACES),
+        findings=tuple(_finding(place, evidence.block(place), sd_over_tweets[place]) for place in PLACES),
         frame=frame_by_place(evidence, lambda place: _COLUMNS, row, variants),
         footer=(
             "Sd over tweets: of one run's F1 over bootstrap resamples of the test set, root mean square over seeds. "
@@ -67,8 +71,8 @@ def core_hours(cell: Cell) -> float:
     return sum(seconds * threads for seconds, threads in costs) / 3600
 
 
-def _finding(evidence: Evidence, place: Place) -> str:
-    cells = list(evidence.block(place).values())
+def _finding(place: Place, block: Block, sd_over_tweets: dict[str, float]) -> str:
+    cells = list(block.values())
     several = [cell for cell in cells if cell.n > 1]
     if not cells:
         return f"{place_title(place)}: {NOT_RUN}."
@@ -76,7 +80,7 @@ def _finding(evidence: Evidence, place: Place) -> str:
     if not several:
         return f"{place_title(place)}: {hours}; one seed a system, so nothing is known of the spread over seeds."
     seeds_first = sum(
-        float(np.std(cell.test("joint", "f1"), ddof=1)) > _sd_over_tweets(cell, evidence.resamples) for cell in several
+        float(np.std(cell.test("joint", "f1"), ddof=1)) > sd_over_tweets[cell.variant] for cell in several
     )
     return (
         f"{place_title(place)}: {hours}; seeds vary more than the test set does in {seeds_first} of {len(several)} "

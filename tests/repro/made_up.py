@@ -9,12 +9,15 @@ import numpy as np
 from clamp.config import Config, config_from_dict
 from clamp.data import SPLITS
 from repro.conditions import conditions
+from repro.evidence import Evidence
 from repro.experiments import PROFILES, plan
 from repro.peer_rules import LABELS
+from repro.tables import gather
 from repro.variants import GROUPS, SUITE
 
 SOURCE = "0123456789abcdef"
 TWEETS = 200
+RESAMPLES = 400
 STAGES = ("pooled", "patch", "patch")
 
 
@@ -175,3 +178,8 @@ def _weighting(variant: str, steps: list[int], rng: np.random.Generator) -> dict
         "loss": course,
         "share_on_bound": dict.fromkeys(ends, 0.1),
     }
+
+
+def evidence_of(records: list[dict[str, Any]], evaluations: list[dict[str, Any]] | None = None) -> Evidence:
+    """What tables are made from, with few resamples."""
+    return gather(records, evaluations or [], SOURCE, RESAMPLES)

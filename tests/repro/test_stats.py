@@ -11,13 +11,17 @@ from scipy import stats as scipy_stats
 from repro.stats import (
     against_paper,
     approximate_randomisation,
+    bootstrap_contrast,
+    detectable_over_seeds,
     holm,
     minimum_detectable_difference,
     paired_bootstrap,
     paired_t,
     prediction_half_width,
+    resampled_f1,
     standing,
     summarise,
+    t_against_zero,
 )
 
 TWEETS, RESAMPLES = 120, 2000
@@ -127,6 +131,48 @@ def test_bootstrap_of_tweets_without_any_span_is_zero():
     assert paired_bootstrap(nothing, nothing, 50).difference == 0.0
 
 
+def test_contrast_is_the_weighted_sum_in_every_resample(better: np.ndarray, worse: np.ndarray):
+    middle = simulated_counts(0.72, 3, np.random.default_rng(2))
+    parts = [(0.5, better), (0.5, middle), (-1.0, worse)]
+    found = bootstrap_contrast(parts, RESAMPLES)
+    drawn_R = sum(weight * resampled_f1(counts, RESAMPLES).mean(axis=1) for weight, counts in parts)
+    expected = sum(weight * np.mean([f1(one) for one in counts]) for weight, counts in parts)
+    assert found.difference == pytest.approx(expected)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn_R, [0.025, 0.975])))
+    assert found.standard_error == pytest.approx(drawn_R.std(ddof=1))
+    assert bootstrap_contrast([(1.0, better), (-1.0, worse)], RESAMPLES) == paired_bootstrap(better, worse, RESAMPLES)
+
+
+def test_resampled_f1_spreads_as_scipys_bootstrap_does(better: np.ndarray):
+    ours_RS = resampled_f1(better, RESAMPLES)
+    assert ours_RS.shape == (RESAMPLES, 3)
+    for seed in range(3):
+        theirs = scipy_stats.bootstrap(
+            (np.arange(TWEETS),),
+            lambda picked, seed=seed: f1(better[seed][picked]),
+            n_resamples=RESAMPLES,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+        # four standard errors of the ratio of two standard deviations, each of as many resamples
+        assert ours_RS[:, seed].std(ddof=1) == pytest.approx(theirs.standard_error, rel=4 / np.sqrt(RESAMPLES))
+
+
+def test_a_planted_no_difference_is_rarely_called_significant():
+    """Outputs of two unequal systems swapped tweet by tweet at random: no difference, but for the luck of the swaps."""
+    rng = np.random.default_rng(17)
+    cases, called = 1000, np.zeros(2)
+    for _ in range(cases):
+        one, other = simulated_counts(0.8, 2, rng), simulated_counts(0.65, 2, rng)
+        swapped_N = rng.integers(2, size=TWEETS).astype(bool)[:, None]
+        ours, theirs = np.where(swapped_N, one, other), np.where(swapped_N, other, one)
+        p = paired_bootstrap(ours, theirs, RESAMPLES).p, approximate_randomisation(ours, theirs, RESAMPLES)
+        called += np.array(p) < 0.05
+    assert (called <= 0.07 * cases).all(), called
+    assert (called >= 0.03 * cases).all(), called  # a test that never says anything would pass the line above
+
+
 def test_randomisation_matches_scipy():
     rng = np.random.default_rng(5)
     ours, other = simulated_counts(0.72, 1, rng), simulated_counts(0.65, 1, rng)
@@ -165,6 +211,25 @@ def test_paired_t_matches_scipy_and_handles_differences_without_spread():
     assert paired_t([0.6, 0.7], [0.5, 0.6]) == 0.0
     with pytest.raises(ValueError, match="two seeds"):
         paired_t([0.5], [0.4])
+
+
+def test_t_against_zero_matches_scipy():
+    values = [0.04, 0.03, -0.01, 0.06]
+    assert t_against_zero(values) == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
+    assert (t_against_zero([0.0, 0.0]), t_against_zero([0.1, 0.1])) == (1.0, 0.0)
+
+
+def test_what_is_detectable_over_seeds_is_found_four_times_in_five():
+    rng = np.random.default_rng(23)
+    seeds, sd = 8, 0.01
+    spread = detectable_over_seeds((rng.normal(size=200_000) * sd).tolist()) * np.sqrt(200_000) / sd
+    assert spread == pytest.approx(scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8), rel=0.01)
+    values = np.array([-1.0, 1.0] * (seeds // 2))
+    true = detectable_over_seeds((sd * values / values.std(ddof=1)).tolist())
+    found = scipy_stats.ttest_1samp(rng.normal(true, sd, size=(4000, seeds)), 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.03)  # the sum of two quantiles is close, not exact
+    with pytest.raises(ValueError, match="two seeds"):
+        detectable_over_seeds([0.1])
 
 
 def test_holm_of_a_hand_computed_case():

@@ -10,21 +10,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_up import SOURCE, record, suite
+from made_up import RESAMPLES, SOURCE, evidence_of, record, suite
 
 from repro.cells import blocks, compare
 from repro.figures import planned_figures
 from repro.index import index
 from repro.render import Table, as_latex, as_markdown, mean_and_sd, p_value, signed, write_table
 from repro.store import StoreError, write_atomically
-from repro.tables import gather, make_tables
+from repro.tables import make_tables
 from repro.variants import GROUPS, SUITE, VARIANTS, means_something
-
-RESAMPLES = 400
 
 
 def tables(records: list[dict[str, Any]]) -> dict[str, Table]:
-    return {table.name: table for table in make_tables(gather(records, [], SOURCE, RESAMPLES))}
+    return {table.name: table for table in make_tables(evidence_of(records))}
 
 
 def frames(records: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
@@ -32,13 +30,13 @@ def frames(records: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
 
 
 def index_of(records: list[dict[str, Any]]) -> str:
-    evidence = gather(records, [], SOURCE, RESAMPLES)
+    evidence = evidence_of(records)
     return index(evidence, make_tables(evidence), planned_figures(records), ["- none"], len(records))
 
 
 def write_tables(records: list[dict[str, Any]], out: Path) -> list[Path]:
     write_atomically(out / "README.md", index_of(records))
-    made = make_tables(gather(records, [], SOURCE, RESAMPLES))
+    made = make_tables(evidence_of(records))
     return [out / "README.md", *(path for table in made for path in write_table(table, out))]
 
 

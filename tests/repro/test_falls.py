@@ -1,0 +1,91 @@
+"""Falls are clean minus changed, seed by seed; who uses the image follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from made_up import evaluation, evidence_of, record
+
+from repro.falls import domain_shift, falls, image_use, image_use_sentences, labels, robustness
+
+SYNTHETIC = ("synthetic", "synthetic")
+
+
+def made(variants: dict[str, dict[str, float]], seeds: int = 3, **place: str) -> tuple[list[Any], list[Any]]:
+    """Records and evaluations; each variant falls as its dict says, a little more with each seed."""
+    records = [record(v, s, **place) for v in variants for s in range(seeds)]
+    spread = {0: 0.0, 1: 0.004, 2: -0.004}
+    evaluations = [
+        evaluation(r, **{name: fall + spread[r["seed"]] for name, fall in variants[r["variant"]].items()})
+        for r in records
+    ]
+    return records, evaluations
+
+
+def test_falls_are_clean_minus_changed_of_the_same_run():
+    records, evaluations = made({"full": {"no_image": 0.3}})
+    cell = evidence_of(records, evaluations).block(SYNTHETIC)["full"]
+    assert falls(cell, "no_image") == pytest.approx([0.3, 0.304, 0.296])
+    assert falls(cell, "words_0.5") == []
+    evaluations[1]["key"] = "of another run"
+    cell = evidence_of(records, evaluations).block(SYNTHETIC)["full"]
+    assert falls(cell, "no_image") == pytest.approx([0.3, 0.296])
+
+
+def test_robustness_shows_the_mean_fall_under_each_condition():
+    frame = robustness(evidence_of(*made({"full": {"no_image": 0.3, "blur_2": 0.12}}))).frame
+    row = frame[frame.block.str.contains("synthetic") & (frame.system == "CLAMP")].iloc[0]
+    assert row["fall: no image"] == "30.0 ± 0.4"
+    assert row[f"fall: {labels('robustness')['blur_2']}"] == "12.0 ± 0.4"
+    assert row[f"fall: {labels('robustness')['words_0.5']}"] == ""
+    missing = frame[frame.block.str.contains("synthetic") & (frame.system == "text only")].iloc[0]
+    assert (missing["n"], missing["fall: no image"]) == ("0", "not run")
+
+
+def test_a_run_without_evaluation_says_not_run():
+    records, evaluations = made({"full": {}, "text_only": {}})
+    frame = robustness(evidence_of(records, [e for e in evaluations if e["variant"] == "full"])).frame
+    row = frame[frame.block.str.contains("synthetic") & (frame.system == "text only")].iloc[0]
+    assert (row["n"], row["F1"], row["fall: no image"]) == ("3", "not run", "not run")
+
+
+def test_who_uses_the_image_follows_from_the_falls():
+    systems = {"full": {"other_image": 0.3}, "single_cross_attention": {"other_image": 0.001}}
+    evidence = evidence_of(*made(systems))
+    assert {use.cell.variant: use.verdict for use in image_use(evidence)[SYNTHETIC]} == {
+        "full": "used",
+        "single_cross_attention": "not shown",
+    }
+    said = image_use_sentences(evidence)[0]
+    assert "used by CLAMP: +30.0, 95 % interval" in said
+    assert "It is not shown to be used by single cross-attention baseline: +0.1" in said
+    swapped = {"full": {"other_image": 0.001}, "single_cross_attention": {"other_image": 0.3}}
+    said = image_use_sentences(evidence_of(*made(swapped)))[0]
+    assert "used by single cross-attention baseline: +30.0" in said
+    assert "not shown to be used by CLAMP" in said
+
+
+def test_a_rise_is_no_use_of_the_image():
+    evidence = evidence_of(*made({"full": {"other_image": -0.2}}))
+    assert [use.verdict for use in image_use(evidence)[SYNTHETIC]] == ["not shown"]
+
+
+def test_two_seeds_leave_the_use_of_the_image_undecided():
+    said = image_use_sentences(evidence_of(*made({"full": {"other_image": 0.3}}, seeds=2)))
+    assert "undecided for CLAMP: +30.2, 2 seeds" in said[0]
+    assert said[1] == "Twitter-2015, profile offline, is the image used at all: not run."
+
+
+def test_domain_shift_shows_f1_and_fall_and_names_the_highest():
+    place = {"profile": "offline", "dataset": "twitter2015"}
+    records, evaluations = made({"full": {"other_data_set": 0.2}, "text_only": {"other_data_set": 0.05}}, **place)
+    table = domain_shift(evidence_of(records, evaluations))
+    row = table.frame[table.frame.block.str.contains("2015, profile offline") & (table.frame.system == "CLAMP")].iloc[0]
+    assert row["the other data set: fall"] == "20.0 ± 0.4"
+    clean, shifted = (float(row[name].split(" ")[0]) for name in ("F1", "the other data set: F1"))
+    assert clean - shifted == pytest.approx(20.0, abs=0.11)
+    assert "CLAMP falls by 20.0 ± 0.4" in table.findings[1]
+    assert "(text only, 3 seeds)" in table.findings[1]
+    columns = table.frame.loc[table.frame.block.str.contains("2015, profile offline"), "unseen looks: F1"]
+    assert (columns == "").all()  # no such condition on real tweets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from made_up import RESAMPLES, SOURCE, evidence_of, record, suite
 
 from repro.cells import blocks, compare
+from repro.experiments import PROFILES
 from repro.figures import planned_figures
 from repro.index import index
+from repro.main_results import main_results
 from repro.render import Table, as_latex, as_markdown, mean_and_sd, p_value, signed, write_table
 from repro.store import StoreError, write_atomically
 from repro.tables import make_tables
@@ -106,6 +109,27 @@ def test_published_rows_carry_figures_source_selection_and_note(frame_of: dict[s
     assert (clamp["MABSA P"], clamp["MABSA F1"], clamp["source"]) == ("", "67.7", "arXiv 2507.16854, abstract")
     assert (published["source"] != "").all()
     assert (published["selection"] != "").all()
+
+
+def test_trials_on_dev_stand_beside_the_system_that_had_them():
+    evidence = replace(evidence_of([record("full")]), trials=pd.DataFrame(
+        [("synthetic", "synthetic", "cmmt", "2", "a"), ("synthetic", "synthetic", "cmmt", "3", "b"),
+         ("offline", "twitter2015", "dtca", "7", "c")],
+        columns=["profile", "dataset", "variant", "trials", "tried"],
+    ))  # fmt: skip
+    generated = main_results(evidence, "synthetic").frame.set_index("method")["dev trials"]
+    assert generated[["CLAMP", "CMMT baseline, simplified", "DTCA baseline, simplified"]].tolist() == ["0", "5", "0"]
+    real = main_results(evidence, "twitter2015").frame.set_index(["block", "method"])["dev trials"]
+    assert real["Profile offline", "DTCA baseline, simplified"] == "7"
+    assert real["Profile paper", "DTCA baseline, simplified"] == "0"
+
+
+def test_listed_trials_are_of_systems_that_there_are():
+    for trial in evidence_of([]).trials.to_dict("records"):
+        assert trial["dataset"] in PROFILES[trial["profile"]].seeds
+        assert means_something(trial["variant"], trial["profile"], trial["dataset"])
+        assert int(trial["trials"]) > 0
+        assert trial["tried"]
 
 
 def test_bounds_follow_the_share_in_the_config():

@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,13 @@ class Launch:
     def name(self) -> str:
         return self.kernel.fn.__name__
 
-    @property
+    @cached_property
     def config(self) -> dict[str, Any]:
         """What decides the code: each tensor's type, each constant's and option's value, None for what is left out.
 
         Triton also looks at which integers are multiples of 16. That changes the width of loads, not tiles.
         """
-        parameters = inspect.signature(self.kernel.fn).parameters
+        parameters = _parameters(self.kernel.fn)
         values = dict(zip(parameters, self.arguments, strict=False)) | dict(self.options)
         config: dict[str, Any] = {}
         for name, value in values.items():
@@ -78,6 +79,11 @@ class Launch:
         return config
 
 
+@cache
+def _parameters(function: Callable[..., None]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
 def launches(calls: Iterable[Call], arch: int) -> list[Launch]:
     """The launches that `calls` make on meta tensors, one for each kernel and config."""
     found: dict[tuple[str, str], Launch] = {}
@@ -88,8 +94,7 @@ def launches(calls: Iterable[Call], arch: int) -> list[Launch]:
         ) -> None:
             started = Launch(kernel, arguments, options, arch)
             first = found.setdefault((started.name, repr(started.config)), started)
-            if call not in first.calls:
-                first.calls.append(call)
+            first.calls.append(call)
 
         with launch.observed(observe, arch):
             call.function(*call.arguments(torch.device("meta")))
@@ -107,10 +112,10 @@ def compile_all(todo: Sequence[Launch], progress: Callable[[int, str], None] = l
     # Forked, because neither kernels nor their arguments can be pickled.
     with multiprocessing.get_context("fork").Pool(workers, _remember, (todo,)) as pool:
         for started, name, facts in zip(todo, names, pool.imap(_compile, range(len(todo))), strict=True):
-            calls = [call.case for call in started.calls]
             wanted = max(call.programs_per_sm for call in started.calls) if started.arch == 90 else 1
-            row = {"operator": started.calls[0].operator, "kernel": started.name, "config": name, "arch": started.arch}
-            rows.append(row | facts | {"wanted_programs_per_sm": wanted, "calls": calls})
+            call = started.calls[0]
+            row = {"operator": call.operator, "kernel": started.name, "config": name, "case": call.case}
+            rows.append(row | {"arch": started.arch, "wanted_programs_per_sm": wanted} | facts)
             progress(len(rows), f"sm_{started.arch} {started.name} {name}")
     return rows
 

@@ -1,7 +1,7 @@
 """What the kernels are, judged on a machine without a GPU: what they compile to, and what they move.
 
-    python -m kernels.inspect                      everything, for compute capabilities 8.0, 9.0 and 10.0
-    python -m kernels.inspect --arch 90 --operator cross_attention
+    python -m kernels.inspect --core               a config or two of each kernel, for three architectures
+    python -m kernels.inspect                      every config
 
 Every config that is shipped is compiled ahead of time and its machine code read; the bytes are counted in Triton's
 interpreter. Both are what a GPU would run: `compilation` and `traffic` say how.
@@ -37,12 +37,13 @@ def compile_report(name: str, arch: int = 90) -> list[Row]:
         arch: 80, 90 or 100.
 
     Returns:
-        A dict for each kernel and config: operator, kernel, config (for the reader), arch, triton (its version), warps,
-        registers (per thread), spills (instructions that load or store local memory), stack_bytes (per thread),
-        shared_bytes (per program), programs_per_sm (how many one multiprocessor holds) and wanted_programs_per_sm,
-        dots_16bit (matrix products of 16-bit operands), wgmma, hmma, tcgen05 (matrix instructions of sm_90, of sm_80
-        and later, of sm_100), atomics (on global memory), plain_tf32 (float32 products rounded to TF32), calls (that
-        launch it). Where one does not compile, error is the compiler's complaint and the figures are not there.
+        A dict for each kernel and config: operator, kernel, config and case (the first call that launches it), both for
+        the reader, arch, triton (its version), warps, registers (per thread), spills (instructions that load or store
+        local memory), stack_bytes (per thread), shared_bytes (per program), programs_per_sm (how many one
+        multiprocessor holds) and wanted_programs_per_sm, dots_16bit (matrix products of 16-bit operands), wgmma, hmma,
+        tcgen05 (matrix instructions of sm_90, of sm_80 and later, of sm_100), atomics (on global memory), plain_tf32
+        (float32 products rounded to TF32). Of one that does not compile there is error, the compiler's complaint, and
+        no figure.
 
     Where Triton interprets (TRITON_INTERPRET=1) it cannot compile: a child process without that variable does.
     """
@@ -184,7 +185,8 @@ what is judged:
   bytes      moved / compulsory (each input read once, each output written once) within the limit in the table
 
 examples:
-  python -m kernels.inspect                                        everything: some minutes on two cores
+  python -m kernels.inspect --core                                 a quick look
+  python -m kernels.inspect                                        every config: most of an hour on two cores
   python -m kernels.inspect --arch 90 --operator cross_attention   one operator on one architecture
   python -m kernels.inspect --json facts.json                      the figures for another program too
 
@@ -201,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = _Parser(
         prog="python -m kernels.inspect",
-        description="Judge the Triton kernels without a GPU: compile every shipped config, count the bytes moved.",
+        description="Judge the Triton kernels without a GPU: compile what is shipped, count the bytes moved.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -212,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="compute capability x 10 (default: all)",
     )
     parser.add_argument("--operator", default="all", choices=[*OPERATORS, "all"], help="only this one (default: all)")
+    parser.add_argument("--core", action="store_true", help="only a config or two of each kernel: a minute or two")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures and the faults here")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("triton") is None:
@@ -220,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     names = OPERATORS if options.operator == "all" else (options.operator,)
     archs = ARCHITECTURES if options.arch == "all" else (int(options.arch),)
-    compiled, moved = compile_reports(names, archs), traffic_reports(names)
+    compiled, moved = compile_reports(names, archs, options.core), traffic_reports(names)
     faults = [
         f"{row['kernel']} [{row['config']}] on sm_{row['arch']} {it}" for row in compiled for it in compile_faults(row)
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -61,22 +62,25 @@ _MASKED = frozenset({"mask"})
 _EVERYTHING = frozenset({"mask", "bias", "mass", "dropout", "query mask"})
 
 
+# With dropout, the number of tiles of 64 keys decides the code up to 8 of them. Without, so does what is left over.
+_KEYS = (197, 50, 100, 150, 250, 300, 350, 400, 800)
+_LEFT_OVER = tuple(64 * full + rest for full in range(5) for rest in (1, 30, 50, 64))
+
+
 def _cross_attention_calls() -> Iterator[Call]:
     half, single = torch.bfloat16, torch.float32
-    for dtype in (half, single):
-        for queries in (64, 32, 128, 257):
-            typical = (256, 12, queries, 197, 64)
-            for features in (_EVERYTHING, _MASKED):
-                core = queries == 64 and (dtype == half or features == _EVERYTHING)
-                core |= queries in (128, 257) and dtype == half and features == _EVERYTHING
-                yield from cross_attention(typical, dtype, features, core)
-            for features in (frozenset(), _MASKED | {"dropout"}, frozenset({"mass"}), _MASKED | {"bias", "mass"}):
-                yield from cross_attention(typical, dtype, features)
-            for features in (_EVERYTHING, _MASKED):
-                for width in (128, 32, 16, 80):
-                    yield from cross_attention((256, 12, queries, 197, width), dtype, features)
-                for keys in (257, 1, 49, 100, 150, 208, 240, 272, 800):
-                    yield from cross_attention((256, 12, queries, keys, 64), dtype, features)
+    for dtype, queries in product((half, single), (64, 32, 128, 257)):
+        for features in (_EVERYTHING, _MASKED):
+            core = queries == 64 and (dtype == half or features == _EVERYTHING)
+            core |= queries in (128, 257) and dtype == half and features == _EVERYTHING
+            yield from cross_attention((256, 12, queries, 197, 64), dtype, features, core)
+        lengths = _KEYS + _LEFT_OVER if dtype == half and queries in (64, 128) else _KEYS
+        for width, features in product((64, 128, 32, 16, 80), (_EVERYTHING, _MASKED, _MASKED | {"mass"})):
+            for keys in lengths:
+                yield from cross_attention((256, 12, queries, keys, width), dtype, features)
+        for features in (frozenset(), _MASKED | {"dropout"}, _MASKED | {"bias", "mass"}):
+            yield from cross_attention((256, 12, queries, 197, 64), dtype, features)
+        yield from cross_attention((256, 12, queries, 197, 64), torch.float16, _EVERYTHING)
 
 
 def _cross_attention_cases() -> Iterator[Case]:
@@ -141,7 +145,7 @@ def cross_attention(
 
 
 def _gated_residual_norm_calls() -> Iterator[Call]:
-    for width in (768, 64, 128, 256, 512, 1024, 2048, 4096):
+    for width in (768, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096):
         for dtype in (torch.bfloat16, torch.float32):
             for gated, dropping in ((True, True), (True, False), (False, True), (False, False)):
                 core = width == 768 and dtype == torch.bfloat16 and gated and dropping
@@ -235,19 +239,12 @@ def grouped_info_nce(
 
 def _info_nce_calls() -> Iterator[Call]:
     half, single = torch.bfloat16, torch.float32
-    # Resident blocks are small, and a large batch has many of them, all alike.
-    for mode, counts in (
-        ("chunked", (16384, 8000, 256)),
-        ("save", (16384, 8000, 256)),
-        ("resident", (1024, 1000, 256)),
-    ):
-        for count in counts:
-            for width in (512, 768, 256, 96, 123):
-                for dtype in (half, single):
-                    for masked in (False, True):
-                        if mode != "resident" or width <= 512:
-                            core = dtype == half and (count, width) == (16384, 512) and not masked
-                            yield from info_nce(count, width, dtype, mode, masked, core)
+    for mode, dtype, masked in product(("chunked", "save"), (half, single), (False, True)):
+        for count, width in product((16384, 8000, 256), (512, 768, 96, 32, 123)):
+            core = (count, width, dtype, masked) == (16384, 512, half, False)
+            yield from info_nce(count, width, dtype, mode, masked, core)
+    for dtype, masked, width in product((half, single), (False, True), (512, 256, 128, 64, 32, 16, 380, 123, 52, 4)):
+        yield from info_nce(1000, width, dtype, "resident", masked)
 
 
 def _info_nce_cases() -> Iterator[Case]:

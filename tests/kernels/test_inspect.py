@@ -36,7 +36,7 @@ def planted_rows(planted: ModuleType) -> dict[tuple[str, int], Row]:
     environment = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": str(Path(inspect.__file__).parents[1])}
     program = [sys.executable, planted.__file__]
     done = subprocess.run(program, check=True, env=environment, stdout=subprocess.PIPE, text=True)
-    return {(row["calls"][0], row["arch"]): row for row in json.loads(done.stdout)}
+    return {(row["case"], row["arch"]): row for row in json.loads(done.stdout)}
 
 
 @pytest.mark.parametrize(
@@ -158,3 +158,49 @@ def test_bytes_of_what_takes_longer_are_within_their_limits(operator: str) -> No
     rows = inspect.traffic_report(operator)
     assert all(row["moved_bytes"] >= row["compulsory_bytes"] for row in rows)
     assert _faults(rows, inspect.traffic_faults, "case") == []
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch, planted_rows: dict[tuple[str, int], Row]) -> None:
+    """The command judges the planted kernels, and a call that moves half as much again as it must."""
+    moved = {"case": "copying", "moved_bytes": 3, "compulsory_bytes": 2, "ratio": 1.5, "limit": 1.25, "by_kernel": {}}
+    monkeypatch.setattr(inspect, "compile_reports", lambda *_: [planted_rows["an atomic", 90]])
+    monkeypatch.setattr(inspect, "traffic_reports", lambda _: [moved])
+
+
+@pytest.mark.usefixtures("judged")
+def test_the_command_names_the_offenders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspect.main(["--arch", "90", "--json", str(tmp_path / "facts.json")]) == 1
+    out, err = capsys.readouterr()
+    faults = [line.removeprefix("FAULT ") for line in err.splitlines()]
+    assert faults[0].startswith("atomic_kernel [float32 BLOCK=256 num_warps=1 num_stages=1] on sm_90 has")
+    assert faults[1] == "copying moves 1.500 x the compulsory bytes, and 1.25 x is allowed"
+    assert "atomic_kernel" in out
+    assert "1.500" in out
+    assert json.loads((tmp_path / "facts.json").read_text())["faults"] == faults
+
+
+@pytest.mark.usefixtures("judged")
+def test_the_command_is_content_where_there_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, planted_rows: dict[tuple[str, int], Row]
+) -> None:
+    monkeypatch.setattr(inspect, "compile_reports", lambda *_: [planted_rows["nothing, in a product", 90]])
+    monkeypatch.setattr(inspect, "traffic_reports", lambda _: [])
+    assert inspect.main(["--arch", "90"]) == 0
+
+
+def test_the_command_says_what_it_cannot_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        inspect.main(["--operator", "softmax"])
+    assert "softmax" in capsys.readouterr().err
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert inspect.main([]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: triton is not installed, and there is nothing to inspect without it"
+    ]
+
+
+def test_a_kernel_that_does_not_compile_is_a_fault() -> None:
+    assert inspect.compile_faults({"error": "tile.py:3: error: no"}) == ["does not compile: tile.py:3: error: no"]

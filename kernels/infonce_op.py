@@ -27,12 +27,7 @@ def info_nce(
     differentiable = torch.is_grad_enabled() and (a_ND.requires_grad or b_ND.requires_grad or scale.requires_grad)
     footprint = infonce_tiles.footprint(width, a_ND.dtype)
     plan = infonce_plan.plan(count, mode, workspace_bytes, differentiable, footprint)
-    row_block = plan.row_block
-    if plan.mode == "resident":
-        # Its logsumexps come from blocks as well. Of these many rows, a block's partial sums are no larger than a.
-        row_block = 128 * max(1, width // 32)
-    column_block = footprint.column_block if plan.mode == "resident" else plan.column_block
-    return _forward_op(a_ND, b_ND, scale, row_mask_N, plan.mode, row_block, column_block)[0]
+    return _forward_op(a_ND, b_ND, scale, row_mask_N, plan.mode, plan.row_block, plan.column_block)[0]
 
 
 def forward(
@@ -46,9 +41,12 @@ def forward(
 ) -> tuple[Tensor, ...]:
     """-> loss (), a pair's weight (), row and column logsumexp (N,), and the tensors of `Saved`, or empty ones."""
     a_ND, b_ND = (without_dropped(x_ND.contiguous(), row_mask_N) for x_ND in (a_ND, b_ND))
-    count, device = a_ND.shape[0], a_ND.device
+    (count, width), device = a_ND.shape, a_ND.device
     saved = _empty_saved(a_ND, mode)
     row, column = (statistics(count, torch.float32, device) for _ in range(2))
+    if mode == "resident":
+        # The logsumexps come from blocks as well. Of this many rows, a block's partial sums are no larger than a.
+        row_block, column_block = 128 * max(1, width // 32), 32768
     for m in _steps(count, row_block):
         for k in _steps(count, column_block):
             infonce_tiles.fold_statistics(
@@ -222,11 +220,12 @@ class _InfoNCE(torch.autograd.Function):
         ctx.save_for_backward(a_ND, b_ND, scale, row_mask_N, *outputs[1:])
         ctx.plan = mode, row_block, column_block
         ctx.mark_non_differentiable(*outputs[1:])
+        ctx.set_materialize_grads(False)  # a gradient of zeros would be as large as what was saved
         return outputs
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         needed = list(ctx.needs_input_grad[:3])
         gradients = _backward_op(upstream, *ctx.saved_tensors, *ctx.plan, needed)
         return *(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)), *[None] * 4

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kernels.infonce_kernels import logits_tile, present
 from kernels.infonce_tiles import factor
-from kernels.launch import launch
+from kernels.launch import architecture, launch
 
 _SLICE = 128
 
@@ -28,7 +28,7 @@ def resident_sum(
     x_lse and y_lse (N,) are the logsumexps of the rows and the columns of these logits.
     """
     count, width = x_ND.shape
-    tiles = _tiles(width, x_ND.dtype)
+    tiles = _tiles(width, x_ND.dtype, architecture(x_ND.device))
     sum_ND = torch.empty(count, width, device=x_ND.device)
     launch(
         info_nce_resident_kernel,
@@ -64,14 +64,16 @@ class _Tiles(NamedTuple):
     num_stages: int
 
 
-def _tiles(width: int, dtype: torch.dtype) -> _Tiles:
-    """Tiles that spill no register on any architecture; which are fastest was not measured."""
+def _tiles(width: int, dtype: torch.dtype, arch: int) -> _Tiles:
+    """Tiles that spill no register; which are fastest was not measured."""
     block_d = max(16, triton.next_power_of_2(width))
     if dtype == torch.float32:
         return _Tiles(64, 32, 16, min(block_d, _SLICE), True, 8, 2)
     if width % 16 != 0:
         return _Tiles(32, 32, 32, min(block_d, _SLICE), True, 4, 2)
-    return _Tiles(64, 32 if block_d == 512 else 64, 16, block_d, False, 8, 2)
+    if block_d == 512:
+        return _Tiles(64, 32, 16, block_d, False, 8, 2 if arch < 100 else 1)
+    return _Tiles(64, 64, 16, block_d, False, 8, 2)
 
 
 @triton.jit

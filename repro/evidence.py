@@ -18,7 +18,6 @@ MAIN_PAIRS = [
     *(("full", name) for name in GROUPS["baselines"]),
     ("full_description", "text_only"),
     ("full_description", "single_cross_attention_description"),
-    ("full_description", "full"),
 ]
 
 

@@ -329,6 +329,15 @@ def test_a_row_of_other_settings_is_marked():
     assert "CLAMP‡" in set(frames(records)["main_synthetic"].method)
 
 
+def test_what_a_variant_is_made_to_change_is_no_other_setting():
+    records = [record("full"), record("fast_s")]
+    assert records[0]["config"]["train"] != records[1]["config"]["train"]
+    systems = frames(records)["sensitivity"].system
+    assert {"CLAMP", VARIANTS["fast_s"].label} <= set(systems)
+    records[1]["config"]["train"]["epochs"] = 1
+    assert f"{VARIANTS['fast_s'].label}‡" in set(frames(records)["sensitivity"].system)
+
+
 def test_seeds_and_views_of_the_image_are_no_other_settings(made: Path):
     assert "‡" not in "".join(path.read_text() for path in made.glob("*.md"))
 

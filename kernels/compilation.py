@@ -11,19 +11,16 @@ import inspect
 import multiprocessing
 import os
 import re
-import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from kernels import launch
+from kernels import launch, machine_code
 from kernels.shipped import Call
 
 WARP = 32
@@ -38,7 +35,6 @@ RESERVED_SHARED_BYTES = 1024
 _FLOATS = ("bfloat16", "float16", "float32")
 _SPILLS = ("LDL", "STL")
 _ATOMICS = ("ATOM", "ATOMG", "RED", "REDG", "UBLKRED", "UTMAREDG")  # on global memory; ATOMS is on shared memory
-_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)", re.MULTILINE)
 _TENSOR_CORE_5 = re.compile(r"^\s*(?:@\S+\s+)?tcgen05\.mma", re.MULTILINE)
 _DOT = re.compile(r"tt\.dot (.*?) : tensor<(?:\d+x)+(\w+)>")
 _PLAIN_TF32 = re.compile(r"inputPrecision = tf32\b")
@@ -108,16 +104,32 @@ def compile_all(todo: Sequence[Launch], progress: Callable[[int, str], None] = l
     """
     names = _names(todo)
     rows: list[Row] = []
+    cubins: list[bytes] = []
     workers = max(1, min(len(todo), len(os.sched_getaffinity(0))))
     # Forked, because neither kernels nor their arguments can be pickled.
     with multiprocessing.get_context("fork").Pool(workers, _remember, (todo,)) as pool:
-        for started, name, facts in zip(todo, names, pool.imap(_compile, range(len(todo))), strict=True):
+        for started, name, (facts, cubin) in zip(todo, names, pool.imap(_compile, range(len(todo))), strict=True):
             wanted = max(call.programs_per_sm for call in started.calls) if started.arch == 90 else 1
             call = started.calls[0]
             row = {"operator": call.operator, "kernel": started.name, "config": name, "case": call.case}
             rows.append(row | {"arch": started.arch, "wanted_programs_per_sm": wanted} | facts)
+            cubins.append(cubin)
             progress(len(rows), f"sm_{started.arch} {started.name} {name}")
+    _add_instructions(rows, cubins)
     return rows
+
+
+def _add_instructions(rows: list[Row], cubins: list[bytes]) -> None:
+    for arch in {row["arch"] for row in rows}:
+        compiled = [index for index, row in enumerate(rows) if row["arch"] == arch and "error" not in row]
+        counts = machine_code.instruction_counts([cubins[index] for index in compiled], arch)
+        for index, count in zip(compiled, counts, strict=True):
+            rows[index] |= {
+                "spills": sum(count[name] for name in _SPILLS),
+                "wgmma": count["HGMMA"],
+                "hmma": count["HMMA"],
+                "atomics": sum(count[name] for name in _ATOMICS),
+            }
 
 
 def _names(todo: Sequence[Launch]) -> list[str]:
@@ -166,7 +178,8 @@ class _AbsentGPU:
         return 0
 
 
-def _compile(index: int) -> Row:
+def _compile(index: int) -> tuple[Row, bytes]:
+    """What is to be known of a launch, but for its instructions, and the code that has these."""
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
@@ -180,48 +193,26 @@ def _compile(index: int) -> Row:
         except Exception as error:  # of many kinds
             complaints.seek(0)
             written = [line.rstrip() for line in complaints if " error: " in line]
-            return {"error": " ".join([*written[:1], f"({type(error).__name__}: {error})".replace("\n", " ")])}
-    return _facts(compiled, started.arch)
+            return {"error": " ".join([*written[:1], f"({type(error).__name__}: {error})".replace("\n", " ")])}, b""
+    return _facts(compiled, started.arch), compiled.asm["cubin"]
 
 
 def _facts(compiled: Any, arch: int) -> Row:
-    instructions, resources = disassemble(compiled.asm["cubin"])
     dots = _DOT.findall(compiled.asm["ttir"])
     metadata = compiled.metadata
+    occupied = machine_code.resources(compiled.asm["cubin"])
+    registers, shared_bytes, columns = occupied["REG"], metadata.shared, metadata.tmem_size or 0
     return {
         "triton": metadata.triton_version,
         "warps": metadata.num_warps,
-        "registers": resources["REG"],
-        "spills": sum(instructions[name] for name in _SPILLS),
-        "stack_bytes": resources["STACK"],
-        "shared_bytes": metadata.shared,
-        "programs_per_sm": programs_per_sm(
-            resources["REG"], metadata.num_warps, metadata.shared, metadata.tmem_size or 0, arch
-        ),
+        "registers": registers,
+        "stack_bytes": occupied["STACK"],
+        "shared_bytes": shared_bytes,
+        "programs_per_sm": programs_per_sm(registers, metadata.num_warps, shared_bytes, columns, arch),
         "dots_16bit": sum(element in ("f16", "bf16") for _, element in dots),
-        "wgmma": instructions["HGMMA"],
-        "hmma": instructions["HMMA"],
         "tcgen05": len(_TENSOR_CORE_5.findall(compiled.asm["ptx"])),
-        "atomics": sum(instructions[name] for name in _ATOMICS),
         "plain_tf32": sum(element == "f32" and bool(_PLAIN_TF32.search(operands)) for operands, element in dots),
     }
-
-
-def disassemble(cubin: bytes) -> tuple[Counter[str], dict[str, int]]:
-    """How often each instruction stands in the code, and what its kernel occupies (REG, STACK, ...)."""
-    from triton import knobs
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernel.cubin")
-        path.write_bytes(cubin)
-        code = _output(knobs.nvidia.nvdisasm.path, "--no-dataflow", path)
-        usage = _output(knobs.nvidia.cuobjdump.path, "-res-usage", path)
-    resources = {name: int(value) for name, value in re.findall(r"\b([A-Z]+):(\d+)", usage)}
-    return Counter(_INSTRUCTION.findall(code)), resources
-
-
-def _output(*command: str | Path) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def programs_per_sm(registers: int, warps: int, shared_bytes: int, tensor_memory_columns: int, arch: int) -> int:

@@ -92,7 +92,7 @@ def _cross_attention_cases() -> Iterator[Case]:
                 # Samples share nothing, and heads only what is summed over them.
                 yield Case(call(256, 12), limit_of[direction], partial(call, 1), size=12, times=256)
     for direction in (0, 1):  # two passes forward, two kernels backward
-        call = partial(_one_cross_attention, direction, 257, 300, _MASKED)
+        call = partial(_one_cross_attention, direction, 192, 300, _MASKED)
         yield Case(call(256, 12), None, partial(call, 1), size=12, times=256)
 
 

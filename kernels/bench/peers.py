@@ -6,7 +6,9 @@ A peer that is not installed, or refuses its inputs, raises; the report then hol
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,9 +43,16 @@ def sdpa_backends() -> dict[str, Variant]:
     """SDPA pinned to each backend in turn: left alone, it lets the mask decide."""
 
     def pinned(backend: SDPBackend) -> Variant:
-        return forward_backward(sdpa, lambda: sdpa_kernel(backend))
+        return forward_backward(sdpa, lambda: _pinned(backend))
 
     return {name: pinned(backend) for name, backend in _SDPA_BACKENDS.items()}
+
+
+@contextmanager
+def _pinned(backend: SDPBackend) -> Iterator[None]:
+    with sdpa_kernel(backend), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one that refuses warns of every other too
+        yield
 
 
 def default_backend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_mask: torch.Tensor) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from kernels import dispatch, reference
 from kernels.infonce import drop_pairs_, scaled, symmetric_cross_entropy
+
+_TRITON_ROWS = 128  # a group's logits lie in the registers of one program
 
 
 def grouped_info_nce(
@@ -35,7 +39,9 @@ def grouped_info_nce(
         ValueError: an unknown impl.
         RuntimeError: impl="triton" where there is no Triton kernel.
     """
-    return dispatch.run(impl, _IMPLEMENTATIONS, a, b, scale, mask, weights)
+    rows = a.shape[1]
+    unsupported = f"groups of {rows} rows are above {_TRITON_ROWS}" if rows > _TRITON_ROWS else None
+    return dispatch.run(impl, _IMPLEMENTATIONS, a, b, scale, mask, weights, unsupported=unsupported)
 
 
 def _grouped_info_nce_torch(
@@ -66,4 +72,14 @@ def _shares(mask_GN: torch.Tensor, weights_GN: torch.Tensor | None, dtype: torch
     return torch.where(active_G1, weights_GN / total_G1, 0.0) / active_G1.sum().clamp(min=1)
 
 
-_IMPLEMENTATIONS = {"torch": _grouped_info_nce_torch, "reference": reference.grouped_info_nce}
+def _grouped_info_nce_triton(*args: Any) -> torch.Tensor:
+    from kernels.grouped_infonce_op import grouped_info_nce  # triton is an import that not every machine has
+
+    return grouped_info_nce(*args)
+
+
+_IMPLEMENTATIONS = {
+    "triton": _grouped_info_nce_triton,
+    "torch": _grouped_info_nce_torch,
+    "reference": reference.grouped_info_nce,
+}

@@ -261,14 +261,15 @@ def configure_row(
 
 def configure_loop(arch: int, dtype: torch.dtype, Lq: int, D: int, mass: bool, dropout: bool) -> LoopConfig:
     """Tiles of the kernel that walks over the keys."""
-    maxnreg = _ALL_REGISTERS if mass or dropout else None
     if dtype == torch.float32:
-        return LoopConfig(16 if D > 64 else 64 if arch == 90 else 32, 32, 4, 2, maxnreg)
-    if Lq > 64:
-        return LoopConfig(128, 32 if D > 64 else 64, 8, 2, maxnreg)
-    # Where products read their operands from shared memory, the registers suffice for wider tiles.
-    wide = (arch == 90 and D <= 64) or 100 <= arch < 120
-    return LoopConfig(64, 64 if wide else 32, 4, 2, maxnreg)
+        return LoopConfig(16 if D > 64 or dropout else 32, 32, 4, 1, _ALL_REGISTERS)
+    maxnreg = _ALL_REGISTERS if mass or dropout else None
+    # Hopper and datacenter Blackwell read products' operands from shared memory, the others from registers.
+    in_registers = not 90 <= arch < 120
+    if dropout and arch != 90:
+        return LoopConfig(32 if in_registers and D > 64 else 64, 32, 4 if in_registers else 8, 2, maxnreg)
+    block_k = 32 if in_registers or dropout or D > 64 else 64
+    return LoopConfig(64, block_k, 4, 2, maxnreg) if Lq <= 64 else LoopConfig(128, block_k, 8, 2, maxnreg)
 
 
 def allocate(q: torch.Tensor, k: torch.Tensor, return_mass: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

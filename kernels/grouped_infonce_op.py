@@ -176,7 +176,7 @@ def grouped_infonce_bwd_sum_kernel(p_parts, p_dscale, groups, BLOCK: tl.constexp
 
 
 class Config(NamedTuple):
-    """A group's kernel takes tiles of rows x step of a and b at a time. Products of 16 bits know no other precision."""
+    """Rows of a and columns of the width at a time. Products of 16-bit inputs have one precision, whatever it says."""
 
     rows: int
     step: int
@@ -185,25 +185,39 @@ class Config(NamedTuple):
     precision: str = "tf32x3"
 
 
-def _forward_config(rows: int, dtype: torch.dtype, arch: int) -> Config:
-    tile = max(triton.next_power_of_2(rows), 16)
+# What compiles without spilling registers, which hold all N x N logits. Elements that are not loaded 16 bytes at a time
+# take registers for their addresses, one by one: a step has half as many then.
+
+
+def _forward_config(rows: int, width: int, dtype: torch.dtype, arch: int) -> Config:
+    tile, share = _tile_rows(rows), 1 if width % 16 == 0 else 2
     if dtype == torch.float32:
-        return Config(tile, 32, 16, 2, "ieee") if tile == 128 else _small_float32_config(tile)
-    if tile == 128 and arch >= 100:
-        return Config(tile, 32, 16, 3)  # eight warps, out of tensor memory, spill the columns' sums
-    return Config(tile, 64, 8 if tile == 128 else 4, 3)
+        if tile == 128:
+            # Of fewer warps Triton 3.7.1 makes, for sm_100, a product in plain TF32.
+            return Config(tile, 16, 16, 1, "ieee")
+        return Config(tile, 16, 8, 2) if tile == 64 else Config(tile, 32 // share, 4, 2)
+    if tile == 128:
+        # Out of sm_100's tensor memory, which 16 warps do not use, a thread has a row, and spills the columns' sums.
+        return Config(tile, 16, 16, 3) if arch >= 100 else Config(tile, 64 // share, 8, 3)
+    return Config(tile, 64 // share, 4, 3)
 
 
-def _backward_config(rows: int, dtype: torch.dtype, arch: int) -> Config:
-    tile = max(triton.next_power_of_2(rows), 16)
+def _backward_config(rows: int, width: int, dtype: torch.dtype, arch: int) -> Config:
+    """With half the rows, four programs share a group."""
+    tile, share = _tile_rows(rows), 1 if width % 16 == 0 else 2
     if dtype == torch.float32:
-        return Config(tile, 16, 8, 2, "ieee") if tile == 128 else _small_float32_config(tile)
-    return Config(tile, 64 if tile < 64 or arch // 10 == 9 else 32, 8 if tile == 128 else 4, 3)
+        if tile == 128:
+            return Config(64, 16, 8, 2)
+        if tile == 64:
+            return Config(tile, 16, 8, 2, "ieee" if arch < 90 else "tf32x3")
+        return Config(tile, 32 // share, 4, 2)
+    if tile == 128:
+        return Config(tile, 16 if arch >= 100 else 32 // share, 8, 3)
+    return Config(tile, 64 // share, 4, 3)
 
 
-def _small_float32_config(tile: int) -> Config:
-    """For tiles below 128, where the operands of three TF32 products still fit the registers."""
-    return Config(tile, 16 if tile == 64 else 32, 4, 2)
+def _tile_rows(rows: int) -> int:
+    return max(triton.next_power_of_2(rows), 16)
 
 
 def forward(
@@ -222,7 +236,7 @@ def forward(
     a_GND, b_GND = _addressable(a_GND), _addressable(b_GND)
     groups, rows, width = a_GND.shape
     loss_G, active_G = (a_GND.new_empty((groups,), dtype=torch.float32) for _ in range(2))
-    config = _forward_config(rows, a_GND.dtype, architecture(a_GND.device))
+    config = _forward_config(rows, width, a_GND.dtype, architecture(a_GND.device))
     launch(
         grouped_infonce_fwd_kernel, (groups,),
         a_GND, b_GND, scale, None if mask_GN is None else mask_GN.contiguous(),
@@ -253,7 +267,7 @@ def backward(
     da_GND, db_GND, dscale = _empty_gradients(dloss, a_GND, b_GND, scale)
     a_GND, b_GND = _addressable(a_GND), _addressable(b_GND)
     groups, rows, width = a_GND.shape
-    config = _backward_config(rows, a_GND.dtype, architecture(a_GND.device))
+    config = _backward_config(rows, width, a_GND.dtype, architecture(a_GND.device))
     parts = 1 if config.rows >= rows else 4
     partials = a_GND.new_empty((groups * max(parts // 2, 1),), dtype=torch.float32)
     launch(

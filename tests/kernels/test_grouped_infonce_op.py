@@ -1,13 +1,13 @@
-"""The grouped contrast in Triton: parity, which groups and rows take part, and what torch knows of it.
+"""The loss over many small groups in Triton: parity, what takes part, and what torch knows of it.
 
 Interpreted on a CPU, compiled where there is a GPU.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -20,183 +20,331 @@ pytest.importorskip("triton")
 
 import kernels
 from kernels import grouped_infonce_op
+from kernels.launch import launch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-ROWS = [1, 2, 63, 65, 128]
-WIDTHS = [1, 16, 123, 128, 384, 768]
 
 
-def units(groups: int, rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    a_GND, b_GND = F.normalize(torch.randn(2, groups, rows, width), dim=-1).to(DEVICE).unbind(0)
+def groups(count: int, rows: int, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two batches of unit rows."""
+    a_GND, b_GND = F.normalize(torch.randn(2, count, rows, width), dim=-1).to(DEVICE).unbind(0)
     return a_GND, b_GND
 
 
-def contrast(a: torch.Tensor, b: torch.Tensor, scale: Any, impl: str = "triton", **options: Any) -> torch.Tensor:
-    return kernels.grouped_info_nce(a, b, scale, impl=impl, **options)
+def pairs(
+    count: int, rows: int, masked: bool = True, weighted: bool = True
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """A random mask and random weights, some of them 0; the first group takes part, the last has one pair at most."""
+    mask_GN = torch.rand(count, rows) < 0.8
+    mask_GN[0, :2] = True
+    weights_GN = torch.rand(count, rows) * (torch.rand(count, rows) > 0.2)
+    weights_GN[0, 0] = 1.0
+    if count > 1:
+        mask_GN[-1, 1:] = False
+    return (mask_GN.to(DEVICE) if masked else None, weights_GN.to(DEVICE) if weighted else None)
 
 
-def selection(groups: int, rows: int) -> dict[str, torch.Tensor]:
-    """Masks from nearly empty to full, and weights of which some are zero."""
-    mask_GN = torch.rand(groups, rows) < torch.rand(groups, 1) * 1.3
-    return {
-        "mask": mask_GN.to(DEVICE),
-        "weights": (torch.rand(groups, rows) * (torch.rand(groups, rows) > 0.3)).to(DEVICE),
-    }
+def scale_of(value: float) -> torch.Tensor:
+    return torch.tensor([value], device=DEVICE)
 
 
-def check_parity(assert_parity: Callable[..., None], rows: int, width: int, chosen: bool) -> None:
-    options = selection(3, rows) if chosen else {}
-    scale = torch.tensor([4.0]).to(DEVICE)
+def gradients(*tensors: torch.Tensor, impl: str = "triton", **options: object) -> list[torch.Tensor]:
+    """The loss, and the gradients of three times it."""
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    loss = kernels.grouped_info_nce(*leaves, impl=impl, **options)
+    return [loss.detach(), *torch.autograd.grad(3 * loss, leaves)]
+
+
+def assert_close(actual: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    for mine, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "width"), [(2, 1), (2, 128), (5, 16), (63, 123), (65, 40), (128, 16), (17, 384), (9, 768)]
+)
+@pytest.mark.parametrize("features", ["plain", "mask and weights"])
+def test_parity(assert_parity: Callable[..., None], rows: int, width: int, features: str) -> None:
+    mask_GN, weights_GN = pairs(3, rows) if features != "plain" else (None, None)
     assert_parity(
-        lambda a, b, s, impl: contrast(a, b, s, impl, **options), *units(3, rows, width), scale, impl="triton"
-    )
-
-
-@pytest.mark.parametrize("k", range(6))
-def test_parity(assert_parity: Callable[..., None], k: int) -> None:
-    """Every number of rows and every width; the rest of the grid is slow."""
-    check_parity(assert_parity, ROWS[k % 5], WIDTHS[k], chosen=False)
-    check_parity(assert_parity, ROWS[(k + 2) % 5], WIDTHS[k], chosen=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("chosen", [False, True], ids=["all", "mask and weights"])
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("rows", ROWS)
-def test_parity_over_the_whole_grid(assert_parity: Callable[..., None], rows: int, width: int, chosen: bool) -> None:
-    check_parity(assert_parity, rows, width, chosen)
-
-
-@settings(deadline=None, derandomize=True, max_examples=20)
-@given(
-    groups=st.integers(1, 4), rows=st.integers(1, 40), width=st.integers(1, 70), masked=st.booleans(),
-    weighted=st.booleans(), seed=st.integers(0, 99),
-)  # fmt: skip
-def test_parity_over_shapes(
-    assert_parity: Callable[..., None], groups: int, rows: int, width: int, masked: bool, weighted: bool, seed: int
-) -> None:
-    torch.manual_seed(seed)
-    chosen = selection(groups, rows)
-    options = {name: chosen[name] for name, on in (("mask", masked), ("weights", weighted)) if on}
-    assert_parity(
-        lambda a, b, s, impl: contrast(a, b, s, impl, **options),
-        *torch.randn(2, groups, rows, width).to(DEVICE).unbind(0),
-        torch.tensor(0.7).to(DEVICE),
+        lambda *tensors, impl: kernels.grouped_info_nce(*tensors, mask=mask_GN, weights=weights_GN, impl=impl),
+        *(torch.randn(2, 3, rows, width) / width**0.25).to(DEVICE).unbind(0),
+        scale_of(0.9),
         impl="triton",
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("rows", [33, 100])
-def test_sixteen_bits_are_as_accurate_as_the_torch_path(
-    assert_as_accurate_as_torch: Callable[..., None], rows: int, dtype: torch.dtype
+@settings(deadline=None, derandomize=True, max_examples=15)
+@given(
+    count=st.integers(1, 4),
+    rows=st.integers(2, 40),
+    width=st.integers(1, 70),
+    masked=st.booleans(),
+    weighted=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_parity_over_shapes(
+    assert_parity: Callable[..., None], count: int, rows: int, width: int, masked: bool, weighted: bool, seed: int
 ) -> None:
-    options = selection(2, rows)
-    assert_as_accurate_as_torch(
-        lambda a, b, impl: contrast(a, b, 10.0, impl, **options), *units(2, rows, 128), dtype=dtype
+    torch.manual_seed(seed)
+    mask_GN, weights_GN = pairs(count, rows, masked, weighted)
+    assert_parity(
+        lambda *tensors, impl: kernels.grouped_info_nce(*tensors, mask=mask_GN, weights=weights_GN, impl=impl),
+        *torch.randn(2, count, rows, width).to(DEVICE).unbind(0),
+        scale_of(0.7),
+        impl="triton",
     )
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_masked_rows_leak_nowhere(bad: float) -> None:
-    a_GND, b_GND = units(3, 40, 24)
-    mask_GN = selection(3, 40)["mask"]
-    mask_GN[2] = False
-    results = []
-    for filling in (0.0, bad):
-        leaves = [torch.where(mask_GN[..., None], x, filling).requires_grad_() for x in (a_GND, b_GND)]
-        scale = torch.tensor(4.0, device=DEVICE, requires_grad=True)
-        loss = contrast(*leaves, scale, mask=mask_GN)
-        gradients = torch.autograd.grad(loss, [*leaves, scale])
-        assert all((gradient[~mask_GN] == 0).all() for gradient in gradients[:2])
-        results.append([loss, *gradients])
-    for clean, dirty in zip(*results, strict=True):
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+@pytest.mark.parametrize("rows", [1, 2, 15, 16, 17, 33, 63, 64, 65, 127, 128])
+def test_parity_over_a_grid(
+    assert_parity: Callable[..., None],
+    assert_as_accurate_as_torch: Callable[..., None],
+    rows: int,
+    dtype: torch.dtype,
+) -> None:
+    for width, featured in itertools.product((1, 16, 123, 128, 384, 768), (False, True)):
+        mask_GN, weights_GN = pairs(2, max(rows, 2), featured, featured)
+        options = {
+            "mask": None if mask_GN is None else mask_GN[:, :rows],
+            "weights": None if weights_GN is None else weights_GN[:, :rows],
+        }
+
+        def operator(*tensors: torch.Tensor, impl: str, options: dict = options) -> torch.Tensor:
+            return kernels.grouped_info_nce(*tensors, **options, impl=impl)
+
+        tensors = (*groups(2, rows, width), scale_of(14.0))
+        if dtype == torch.float32:
+            assert_parity(operator, *tensors, impl="triton")
+        else:
+            assert_as_accurate_as_torch(operator, *tensors, dtype=dtype)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(7, 20), (65, 64), (128, 40)])
+@pytest.mark.parametrize("scale", [14.0, 100.0])
+def test_half_precision(assert_as_accurate_as_torch: Callable[..., None], rows: int, width: int, scale: float) -> None:
+    mask_GN, weights_GN = pairs(3, rows)
+    assert_as_accurate_as_torch(
+        lambda *tensors, impl: kernels.grouped_info_nce(*tensors, mask=mask_GN, weights=weights_GN, impl=impl),
+        *groups(3, rows, width),
+        scale_of(scale),
+        dtype=torch.float16,
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("rows", "width"), [(7, 20), (32, 768), (65, 123), (128, 256)])
+def test_bfloat16(assert_as_accurate_as_torch: Callable[..., None], rows: int, width: int) -> None:
+    mask_GN, weights_GN = pairs(50, rows)
+    assert_as_accurate_as_torch(
+        lambda *tensors, impl: kernels.grouped_info_nce(*tensors, mask=mask_GN, weights=weights_GN, impl=impl),
+        *groups(50, rows, width),
+        scale_of(14.0),
+        dtype=torch.bfloat16,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("scale", [100.0, -100.0])
+def test_cosines_of_plus_and_minus_one_do_not_overflow(
+    assert_parity: Callable[..., None],
+    assert_as_accurate_as_torch: Callable[..., None],
+    scale: float,
+    dtype: torch.dtype,
+) -> None:
+    u, v = F.normalize(torch.tensor([[1.0] * 8, [1.0, -1.0] * 4]), dim=1).to(DEVICE)
+    a_GND = torch.stack([u, -u, v, -v])[None]
+    b_GND = a_GND.roll(1, dims=1)  # cosines of 1, 0 and -1, in pairs and beside them
+    tensors = (a_GND, b_GND, scale_of(scale))
+    if dtype == torch.float32:
+        assert_parity(kernels.grouped_info_nce, *tensors, impl="triton")
+    else:
+        assert_as_accurate_as_torch(kernels.grouped_info_nce, *tensors, dtype=dtype)
+    assert kernels.grouped_info_nce(*tensors, impl="triton") > 49
+
+
+def test_uniform_logits_and_duplicates() -> None:
+    a_GND, b_GND = groups(2, 70)
+    loss, da, db, dscale = gradients(a_GND, b_GND, scale_of(0.0))
+    assert loss.item() == pytest.approx(math.log(70), rel=1e-6)
+    assert (da == 0).all()
+    assert (db == 0).all()
+    assert dscale != 0
+    same_GND = a_GND[:, :1].expand(2, 70, 16)
+    loss, da, _, _ = gradients(same_GND, same_GND, scale_of(20.0))
+    assert loss.item() == pytest.approx(math.log(70), rel=1e-5)
+    assert da.abs().max() < 1e-5
+
+
+def test_dscale_is_a_finite_difference() -> None:
+    a_GND, b_GND = groups(3, 9)
+    mask_GN, weights_GN = pairs(3, 9)
+    *_, dscale = gradients(a_GND, b_GND, scale_of(4.0), mask=mask_GN, weights=weights_GN)
+    tensors = (a_GND.double(), b_GND.double())
+    options = {"mask": mask_GN, "weights": weights_GN, "impl": "reference"}
+    above, below = (kernels.grouped_info_nce(*tensors, scale, **options) for scale in (4 + 1e-5, 4 - 1e-5))
+    assert dscale.item() == pytest.approx(3 * (above - below).item() / 2e-5, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (0, 6), (3, 0)])
+def test_no_group_has_two_rows(shape: tuple[int, int]) -> None:
+    results = gradients(*groups(*shape), scale_of(4.0))
+    assert results[0].shape == ()
+    assert all((result == 0).all() for result in results)
+
+
+@pytest.mark.parametrize("cause", ["masks", "weights"])
+def test_no_group_takes_part(cause: str) -> None:
+    options = {"mask": torch.eye(3, 6, dtype=torch.bool), "weights": torch.ones(3, 6)}
+    if cause == "weights":
+        options = {"mask": torch.arange(6).expand(3, 6) > 2, "weights": (torch.arange(6.0).expand(3, 6) <= 2).double()}
+    options = {name: tensor.to(DEVICE) for name, tensor in options.items()}
+    assert all((result == 0).all() for result in gradients(*groups(3, 6), scale_of(30.0), **options))
+
+
+@pytest.mark.parametrize("rubbish", [math.nan, math.inf])
+def test_masked_rows_leak_nowhere(rubbish: float) -> None:
+    a_GND, b_GND = groups(4, 20)
+    mask_GN, weights_GN = pairs(4, 20)
+
+    def run(fill: float) -> list[torch.Tensor]:
+        dropped_GN1 = ~mask_GN[..., None]
+        tensors = (a_GND.masked_fill(dropped_GN1, fill), b_GND.masked_fill(dropped_GN1, -fill), scale_of(5.0))
+        return gradients(*tensors, mask=mask_GN, weights=weights_GN.masked_fill(~mask_GN, fill))
+
+    for clean, dirty in zip(run(0.0), run(rubbish), strict=True):
+        assert clean.isfinite().all()
         assert torch.equal(clean, dirty)
+    for grad in run(rubbish)[1:3]:
+        assert (grad[~mask_GN] == 0).all()
+        assert (grad[-1] == 0).all()  # a group of one pair
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_without_a_group_of_two_rows_the_loss_and_its_gradients_are_zero(kept: int) -> None:
-    a_GND, b_GND = (x.requires_grad_() for x in units(2, 10, 8))
-    mask_GN = (torch.arange(10, device=DEVICE) < kept).expand(2, 10)
-    loss = contrast(a_GND, b_GND, 4.0, mask=mask_GN)
-    assert loss.item() == 0.0
-    assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, [a_GND, b_GND]))
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # where no pair is
+def test_rows_of_extreme_logits_lose_to_no_masked_one() -> None:
+    # exp(0 - logsumexp) of a masked row would be infinite here.
+    a_GND, b_GND = torch.ones(1, 4, 16, device=DEVICE), -torch.ones(1, 4, 16, device=DEVICE)
+    mask_GN = torch.tensor([[True, True, True, False]], device=DEVICE)
+    results = gradients(a_GND, b_GND, scale_of(100.0), mask=mask_GN)
+    assert all(result.isfinite().all() for result in results)
+    assert results[0].item() == pytest.approx(math.log(3), rel=1e-4)
 
 
-def test_groups_without_weight_take_no_part() -> None:
-    a_GND, b_GND = units(3, 10, 8)
-    weights_GN = torch.ones(3, 10, device=DEVICE)
-    weights_GN[1] = 0.0
-    kept = torch.tensor([0, 2], device=DEVICE)
-    loss, expected = contrast(a_GND, b_GND, 4.0, weights=weights_GN), contrast(a_GND[kept], b_GND[kept], 4.0)
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(contrast(a_GND, b_GND, 4.0, weights=7 * weights_GN), loss)  # relative to their sum
+def test_swapping_the_sides_and_moving_rows_and_groups() -> None:
+    a_GND, b_GND = groups(3, 70)
+    mask_GN, weights_GN = pairs(3, 70)
+    options = {"mask": mask_GN, "weights": weights_GN}
+    loss, da, db, dscale = gradients(a_GND, b_GND, scale_of(4.0), **options)
+    swapped = gradients(b_GND, a_GND, scale_of(4.0), **options)
+    assert_close(swapped, [loss, db, da, dscale])
+    order, rows = torch.randperm(3, device="cpu").to(DEVICE), torch.randperm(70, device="cpu").to(DEVICE)
+
+    def move(x: torch.Tensor) -> torch.Tensor:
+        return x[order][:, rows]
+
+    moved = gradients(move(a_GND), move(b_GND), scale_of(4.0), mask=move(mask_GN), weights=move(weights_GN))
+    assert_close(moved, [loss, move(da), move(db), dscale])
 
 
-def test_equal_rows_give_the_logarithm_of_their_number() -> None:
-    a_GND = torch.ones(2, 37, 16, device=DEVICE) / 4
-    torch.testing.assert_close(contrast(a_GND, a_GND, 3.0).item(), math.log(37))
+def test_scales_are_numbers_or_tensors_of_any_shape_and_type() -> None:
+    tensors = groups(3, 6)
+    expected = kernels.grouped_info_nce(*tensors, 4.0, impl="triton")
+    for shape, dtype in (((), torch.float32), ((1, 1), torch.float16), ((1,), torch.float64)):
+        scale = torch.full(shape, 4.0, dtype=dtype, device=DEVICE)
+        loss, *_, dscale = gradients(*tensors, scale)
+        assert torch.equal(loss, expected)
+        assert (dscale.shape, dscale.dtype) == (shape, dtype)
 
 
-def test_extreme_scales_stay_finite_in_float16() -> None:
-    a_GND, _ = units(2, 20, 32)
-    leaves = [x.half().requires_grad_() for x in (a_GND, -a_GND)]  # cosines of -1 on the diagonal
-    scale = torch.tensor(100.0, device=DEVICE, requires_grad=True)
-    loss = contrast(*leaves, scale)
-    gradients = torch.autograd.grad(loss, [*leaves, scale])
-    assert loss.isfinite()
-    assert loss > 100
-    assert all(gradient.isfinite().all() for gradient in gradients)
+def test_any_strides_give_the_same_bits() -> None:
+    plain = groups(3, 6, 24)
+    mask_GN, weights_GN = pairs(3, 6)
+    expected = gradients(*plain, scale_of(4.0), mask=mask_GN, weights=weights_GN)
+    a_view = torch.empty(6, 3, 30, device=DEVICE)[..., 3:27].transpose(0, 1).copy_(plain[0])
+    b_view = torch.empty(3, 24, 6, device=DEVICE).mT.copy_(plain[1])
+    mask_view = torch.empty(6, 3, dtype=torch.bool, device=DEVICE).T.copy_(mask_GN)
+    weights_view = torch.empty(3, 12, device=DEVICE)[:, ::2].copy_(weights_GN)
+    assert not any(view.is_contiguous() for view in (a_view, b_view, mask_view, weights_view))
+    actual = gradients(a_view, b_view, scale_of(4.0), mask=mask_view, weights=weights_view)
+    assert all(map(torch.equal, actual, expected))
 
 
-def test_swapping_the_sides_and_permuting_rows_or_groups_changes_nothing() -> None:
-    a_GND, b_GND = units(3, 33, 24)
-    loss = contrast(a_GND, b_GND, 4.0)
-    rows, groups = torch.randperm(33).to(DEVICE), torch.randperm(3).to(DEVICE)
-    for other in ((b_GND, a_GND), (a_GND[:, rows], b_GND[:, rows]), (a_GND[groups], b_GND[groups])):
-        torch.testing.assert_close(contrast(*other, 4.0), loss)
+def test_repeats_bit_for_bit() -> None:
+    tensors = (*groups(4, 70), scale_of(9.0))
+    mask_GN, weights_GN = pairs(4, 70)
+    first = gradients(*tensors, mask=mask_GN, weights=weights_GN)
+    for _ in range(2):
+        assert all(map(torch.equal, gradients(*tensors, mask=mask_GN, weights=weights_GN), first))
 
 
-def test_any_strides_and_repeated_calls_give_the_same_bits() -> None:
-    a_GND, b_GND = units(3, 33, 24)
-    strided = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in (a_GND, b_GND)]
-    wide = torch.zeros(3, 33, 48, device=DEVICE)
-    wide[..., ::2] = b_GND
-    results = []
-    for pair in ((a_GND, b_GND), (a_GND, b_GND), strided, (a_GND, wide[..., ::2])):
-        leaves = [x.detach().requires_grad_() for x in pair]
-        scale = torch.tensor(4.0, device=DEVICE, requires_grad=True)
-        loss = contrast(*leaves, scale)
-        results.append([loss, *torch.autograd.grad(loss, [*leaves, scale])])
-    for other in results[1:]:
-        assert all(map(torch.equal, results[0], other))
-
-
-def test_torch_accepts_the_operators() -> None:
-    a_GND, b_GND = units(2, 7, 12)
-    scale, chosen = torch.tensor(4.0, device=DEVICE), selection(2, 7)
-    loss, *saved = grouped_infonce_op._forward_op(a_GND, b_GND, scale, chosen["mask"], chosen["weights"])
-    torch.library.opcheck(grouped_infonce_op._backward_op, (torch.ones_like(loss), a_GND, b_GND, scale, *saved))
-    leaves = [x.clone().requires_grad_() for x in (a_GND, b_GND, scale)]
-    torch.library.opcheck(grouped_infonce_op._forward_op, (*leaves, chosen["mask"], chosen["weights"]))
-
-
-def test_it_traces_in_one_graph_and_counts_its_products() -> None:
-    tensors = (*units(2, 20, 16), torch.tensor(4.0, device=DEVICE))
-    results = []
-    for function in (contrast, torch.compile(contrast, fullgraph=True, backend="aot_eager")):
-        leaves = [x.clone().requires_grad_() for x in tensors]
-        results.append(torch.autograd.grad(function(*leaves), leaves))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other)
-    leaves = [x.clone().requires_grad_() for x in tensors]
-    with FlopCounterMode(display=False) as counter:
-        contrast(*leaves).backward()
-    assert counter.get_total_flops() == (1 + 3) * 2 * 2 * 20 * 20 * 16
-
-
-def test_larger_groups_are_an_error_and_auto_takes_them_elsewhere() -> None:
-    a_GND, b_GND = units(1, 129, 8)
+def test_more_rows_than_a_program_holds() -> None:
+    tensors = groups(1, 129)
     with pytest.raises(RuntimeError, match=r"groups of 129 rows are above 128"):
-        contrast(a_GND, b_GND, 4.0)
-    assert contrast(a_GND, b_GND, 4.0, impl="auto") > 0
+        kernels.grouped_info_nce(*tensors, 4.0, impl="triton")
+    assert torch.equal(kernels.grouped_info_nce(*tensors, 4.0), kernels.grouped_info_nce(*tensors, 4.0, impl="torch"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 1024, 2500])
+def test_any_number_of_groups_is_added_up(count: int) -> None:
+    losses_G = torch.randn(count, device=DEVICE)
+    active_G = (torch.rand(count) < 0.5).float().to(DEVICE)
+    mean, part, total = torch.empty(3, device=DEVICE)
+    launch(
+        grouped_infonce_op.grouped_infonce_fwd_mean_kernel, (1,),
+        losses_G, active_G, mean, part, count, BLOCK=1024, num_warps=4,
+    )  # fmt: skip
+    launch(grouped_infonce_op.grouped_infonce_bwd_sum_kernel, (1,), losses_G, total, count, BLOCK=1024, num_warps=4)
+    number = active_G.sum().clamp(min=1)
+    torch.testing.assert_close(part, 1 / number)
+    torch.testing.assert_close(mean, losses_G.sum() / number, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(total, losses_G.sum(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("arch", [80, 90, 100])
+def test_every_tile_holds_its_group(arch: int) -> None:
+    for rows, width, dtype in itertools.product(range(129), (64, 123), (torch.float16, torch.float32)):
+        forward = grouped_infonce_op._forward_config(rows, width, dtype, arch)
+        backward = grouped_infonce_op._backward_config(rows, width, dtype, arch)
+        assert forward.rows >= rows
+        assert 2 * backward.rows >= rows
+        assert forward.step >= 16
+        assert backward.step >= 16
+
+
+def test_registered_operators() -> None:
+    leaves = [tensor.requires_grad_() for tensor in (*groups(2, 5), scale_of(3.0))]
+    mask_GN, weights_GN = pairs(2, 5)
+    forward = torch.ops.clamp_kernels.grouped_info_nce.default
+    torch.library.opcheck(forward, (*leaves, mask_GN, weights_GN))
+    tensors = [leaf.detach() for leaf in leaves]
+    loss, *saved = forward(*tensors, None, None)
+    torch.library.opcheck(
+        torch.ops.clamp_kernels.grouped_info_nce_backward.default, (torch.ones_like(loss), *tensors, *saved)
+    )
+
+
+def test_traces_in_one_graph_and_counts_four_products() -> None:
+    tensors = [tensor.requires_grad_() for tensor in (*groups(3, 5, 20), scale_of(3.0))]
+    mask_GN, weights_GN = pairs(3, 5)
+
+    def operator(*tensors: torch.Tensor) -> torch.Tensor:
+        masked = kernels.grouped_info_nce(*tensors, mask=mask_GN, weights=weights_GN, impl="triton")
+        return masked + kernels.grouped_info_nce(*tensors[:2], 2.0, impl="triton")
+
+    traced = torch.compile(operator, fullgraph=True, backend="aot_eager")
+    losses = [function(*tensors) for function in (traced, operator)]
+    assert torch.equal(*losses)
+    assert all(map(torch.equal, *(torch.autograd.grad(loss, tensors) for loss in losses)))
+    with FlopCounterMode(display=False) as counter:
+        kernels.grouped_info_nce(*tensors, impl="triton").backward()
+    assert counter.get_total_flops() == 4 * 2 * 3 * 5 * 5 * 20
+
+
+def test_weights_are_constants() -> None:
+    weights_GN = torch.rand(3, 6).to(DEVICE).requires_grad_()
+    leaves = [tensor.requires_grad_() for tensor in groups(3, 6)]
+    kernels.grouped_info_nce(*leaves, 4.0, weights=weights_GN, impl="triton").backward()
+    assert weights_GN.grad is None
+    assert all(leaf.grad is not None for leaf in leaves)

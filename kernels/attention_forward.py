@@ -252,8 +252,8 @@ def configure_row(
 
     From 209 to 272 keys that is for the mass alone, for which the other kernel reads the keys twice.
     """
-    longest = 272 if mass and not dropout and D <= 64 else 208
-    if arch != 90 or dtype == torch.float32 or Lk > longest or D % 16 or (dropout and D > 64):
+    longest = 272 if mass and not dropout else 208
+    if arch != 90 or dtype == torch.float32 or Lk > longest or D > 64 or D % 16:
         return None
     block_q, num_warps = (64, 4) if Lq <= 64 else (128, 8)
     return RowConfig(block_q, num_warps, early_values=Lk <= 208)
@@ -265,11 +265,16 @@ def configure_loop(arch: int, dtype: torch.dtype, Lq: int, D: int, mass: bool, d
         return LoopConfig(16 if D > 64 or dropout else 32, 32, 4, 1, _ALL_REGISTERS)
     maxnreg = _ALL_REGISTERS if mass or dropout else None
     # Hopper and datacenter Blackwell read products' operands from shared memory, the others from registers.
-    in_registers = not 90 <= arch < 120
-    if dropout and arch != 90:
-        return LoopConfig(32 if in_registers and D > 64 else 64, 32, 4 if in_registers else 8, 2, maxnreg)
+    blackwell = 100 <= arch < 120
+    in_registers = arch != 90 and not blackwell
+    if dropout and blackwell:
+        return LoopConfig(64, 32, 8, 2, maxnreg)
+    if dropout and D > 64 and (in_registers or Lq <= 64):
+        return LoopConfig(32, 32, 4, 2, maxnreg)
     block_k = 32 if in_registers or dropout or D > 64 else 64
-    return LoopConfig(64, block_k, 4, 2, maxnreg) if Lq <= 64 else LoopConfig(128, block_k, 8, 2, maxnreg)
+    if Lq <= 64 or (dropout and in_registers):
+        return LoopConfig(64, block_k, 4, 2, maxnreg)
+    return LoopConfig(128, block_k, 8, 2, maxnreg)
 
 
 def allocate(q: torch.Tensor, k: torch.Tensor, return_mass: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

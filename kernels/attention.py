@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from kernels import dispatch, philox, reference
 
@@ -88,21 +89,29 @@ def _cross_attention_torch(
     return_mass: bool,
     query_mask_BQ: torch.Tensor | None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    scale = 1 / math.sqrt(q_BHQD.shape[-1]) if scale is None else scale
     valid_BK = _valid_keys(key_mask_BK, key_bias_BK)
-    if valid_BK is not None:
-        valid_B1K1 = valid_BK[:, None, :, None]
-        # where, not masked_fill: the same result, in two thirds of the time on a CPU.
-        k_BHKD, v_BHKD = torch.where(valid_B1K1, k_BHKD, 0.0), torch.where(valid_B1K1, v_BHKD, 0.0)
-
-    if key_bias_BK is None and not return_mass and philox.threshold(dropout_p) == 0:
-        # With a bias that needs a gradient SDPA leaves its fast path and is slower than what follows.
+    dropping = philox.threshold(dropout_p) > 0
+    differentiating = torch.is_grad_enabled() and any(x.requires_grad for x in (q_BHQD, k_BHKD, v_BHKD))
+    # Where there is a derivative, SDPA's computes the logits again: on a CPU that is the slower of the two.
+    if key_bias_BK is None and not (return_mass or dropping or differentiating):
         bias_BK = _logit_bias(valid_BK, None, q_BHQD.dtype)
-        bias_B11K = None if bias_BK is None else bias_BK[:, None, None, :]
-        return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKD, attn_mask=bias_B11K, scale=scale)
-
-    probs_BHQK = _probabilities(q_BHQD, k_BHKD, valid_BK, key_bias_BK, scale)
-    out_BHQD = _weighted_values(probs_BHQK, v_BHKD, dropout_p, seed)
-    return (out_BHQD, _mass(probs_BHQK, valid_BK, query_mask_BQ)) if return_mass else out_BHQD
+        return F.scaled_dot_product_attention(
+            q_BHQD,
+            _without_masked(k_BHKD, valid_BK),
+            _without_masked(v_BHKD, valid_BK),
+            attn_mask=None if bias_BK is None else bias_BK[:, None, None, :],
+            scale=scale,
+        )
+    keep_BHQK = None
+    if dropping:
+        shape_BHQK = torch.Size((*q_BHQD.shape[:3], k_BHKD.shape[2]))
+        keep_BHQK = philox.attention_keep_mask(shape_BHQK, dropout_p, seed, q_BHQD.device)
+    share_BQ = _mass_share(q_BHQD, valid_BK, query_mask_BQ) if return_mass else None
+    out_BHQD, mass_BK = _ExplicitAttention.apply(
+        q_BHQD, k_BHKD, v_BHKD, key_bias_BK, valid_BK, share_BQ, keep_BHQK, scale, philox.keep_scale(dropout_p)
+    )
+    return (out_BHQD, mass_BK) if return_mass else out_BHQD
 
 
 def _valid_keys(key_mask_BK: torch.Tensor | None, key_bias_BK: torch.Tensor | None) -> torch.Tensor | None:
@@ -119,7 +128,7 @@ def _logit_bias(
     """What is added to the logits: the bias, and at masked keys a number that leaves them no probability.
 
     It is finite, so that a sample without a valid key has a finite softmax: over values that were all set to 0, its
-    output and its gradients are then exactly 0. Half the lowest number, for backends that multiply it by log2(e).
+    output is then exactly 0. Half the lowest number, for backends that multiply it by log2(e).
     """
     if valid_BK is None:
         return None
@@ -129,50 +138,109 @@ def _logit_bias(
     return key_bias_BK.to(dtype).masked_fill(~valid_BK, lowest)
 
 
-def _probabilities(
-    q_BHQD: torch.Tensor,
-    k_BHKD: torch.Tensor,
-    valid_BK: torch.Tensor | None,
-    key_bias_BK: torch.Tensor | None,
-    scale: float | None,
+def _without_masked(x_BHKD: torch.Tensor, valid_BK: torch.Tensor | None) -> torch.Tensor:
+    """0 at masked keys, whatever they hold. Not differentiable."""
+    if valid_BK is None:
+        return x_BHKD
+    # On bits, which on a CPU takes a third of the time of torch.where, whose operands are of two types.
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x_BHKD.element_size()]
+    all_or_none_B1K1 = -valid_BK.to(integer)[:, None, :, None]
+    return (x_BHKD.view(integer) & all_or_none_B1K1).view(x_BHKD.dtype)
+
+
+def _mass_share(
+    q_BHQD: torch.Tensor, valid_BK: torch.Tensor | None, query_mask_BQ: torch.Tensor | None
 ) -> torch.Tensor:
-    """The attention probabilities (B, H, Lq, Lk) in at least float32; bias and product are one pass over them."""
-    batch, heads, queries, width = q_BHQD.shape
-    keys = k_BHKD.shape[2]
-    dtype = dispatch.compute_dtype(q_BHQD)
-    q_NQD = (q_BHQD.to(dtype) * (1 / math.sqrt(width) if scale is None else scale)).reshape(-1, queries, width)
-    k_NDK = k_BHKD.to(dtype).reshape(-1, keys, width).mT
-    bias_BK = _logit_bias(valid_BK, key_bias_BK, dtype)
-    if bias_BK is None:
-        logits_NQK = torch.bmm(q_NQD, k_NDK)
-    else:
-        bias_N1K = bias_BK[:, None, :].expand(batch, heads, keys).reshape(-1, 1, keys)
-        logits_NQK = torch.baddbmm(bias_N1K, q_NQD, k_NDK)
-    return logits_NQK.softmax(dim=-1).view(batch, heads, queries, keys)
+    """What a probability of each query counts in the mass; nothing in a sample without a valid key."""
+    batch, heads, queries, _ = q_BHQD.shape
+    share_BQ = torch.ones(batch, queries, dtype=dispatch.compute_dtype(q_BHQD), device=q_BHQD.device)
+    if query_mask_BQ is not None:
+        share_BQ = query_mask_BQ.to(share_BQ.dtype)
+    share_BQ = share_BQ / (heads * share_BQ.sum(dim=1, keepdim=True).clamp(min=1))
+    return share_BQ if valid_BK is None else share_BQ * valid_BK.any(dim=1, keepdim=True)
 
 
-def _weighted_values(
-    probs_BHQK: torch.Tensor, v_BHKD: torch.Tensor, dropout_p: float, seed: int | torch.Tensor
-) -> torch.Tensor:
-    if philox.threshold(dropout_p) == 0:
-        return (probs_BHQK @ v_BHKD.to(probs_BHQK.dtype)).to(v_BHKD.dtype)
-    keep_BHQK = philox.attention_keep_mask(probs_BHQK.shape, dropout_p, seed, probs_BHQK.device)
-    kept_BHQK = torch.where(keep_BHQK, probs_BHQK, 0.0)
-    # The scale commutes with the product, whose result is smaller than the probabilities.
-    out_BHQD = (kept_BHQK @ v_BHKD.to(probs_BHQK.dtype)) * philox.keep_scale(dropout_p)
-    return out_BHQD.to(v_BHKD.dtype)
+class _ExplicitAttention(torch.autograd.Function):
+    """Attention by an explicit softmax in at least float32, and the mass (of no element without `share_BQ`).
+
+    The derivative is autograd's but for what autograd cannot know: the probabilities of masked keys are exactly 0, so
+    that their gradients come out as 0 without being masked.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q_BHQD: torch.Tensor,
+        k_BHKD: torch.Tensor,
+        v_BHKD: torch.Tensor,
+        key_bias_BK: torch.Tensor | None,
+        valid_BK: torch.Tensor | None,
+        share_BQ: torch.Tensor | None,
+        keep_BHQK: torch.Tensor | None,
+        scale: float,
+        keep_scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        batch, heads, queries, width = q_BHQD.shape
+        keys = k_BHKD.shape[2]
+        dtype = dispatch.compute_dtype(q_BHQD)
+        q_NQD = (q_BHQD.to(dtype) * scale).reshape(-1, queries, width)
+        k_NKD, v_NKD = (_without_masked(x, valid_BK).to(dtype).reshape(-1, keys, width) for x in (k_BHKD, v_BHKD))
+        bias_BK = _logit_bias(valid_BK, key_bias_BK, dtype)
+        if bias_BK is None:
+            logits_NQK = torch.bmm(q_NQD, k_NKD.mT)
+        else:
+            bias_N1K = bias_BK[:, None, :].expand(batch, heads, keys).reshape(-1, 1, keys)
+            logits_NQK = torch.baddbmm(bias_N1K, q_NQD, k_NKD.mT)
+        probs_NQK = logits_NQK.softmax(dim=-1)
+        # The scale commutes with the product, whose result is smaller than the probabilities.
+        out_NQD = torch.bmm(_kept(probs_NQK, keep_BHQK), v_NKD) * keep_scale
+        mass_BK = probs_NQK.new_empty(0)
+        if share_BQ is not None:
+            share_B1N = share_BQ[:, None, :].expand(batch, heads, queries).reshape(batch, 1, heads * queries)
+            mass_BK = torch.bmm(share_B1N, probs_NQK.view(batch, heads * queries, keys))[:, 0]
+        ctx.save_for_backward(q_NQD, k_NKD, v_NKD, probs_NQK, valid_BK, share_BQ, keep_BHQK)
+        ctx.types = tuple(None if x is None else x.dtype for x in (q_BHQD, k_BHKD, v_BHKD, key_bias_BK))
+        ctx.heads, ctx.scale, ctx.keep_scale = heads, scale, keep_scale
+        ctx.set_materialize_grads(False)
+        return out_NQD.view(batch, heads, queries, width).to(v_BHKD.dtype), mass_BK
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, dout_BHQD: torch.Tensor | None, dmass_BK: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, ...]:
+        q_NQD, k_NKD, v_NKD, probs_NQK, valid_BK, share_BQ, keep_BHQK = ctx.saved_tensors
+        need_q, need_k, need_v, need_bias, *_ = ctx.needs_input_grad
+        q_type, k_type, v_type, bias_type = ctx.types
+
+        def by_head(x_NLX: torch.Tensor) -> torch.Tensor:
+            return x_NLX.view(-1, ctx.heads, *x_NLX.shape[1:])
+
+        dq = dk = dv = dbias = None
+        if dout_BHQD is None:
+            dprobs_NQK = torch.zeros_like(probs_NQK)
+        else:
+            dout_BHQD = dout_BHQD.to(probs_NQK.dtype) * ctx.keep_scale
+            if valid_BK is not None:  # without a valid key, the probabilities are there but mean nothing
+                dout_BHQD = dout_BHQD * valid_BK.any(dim=1)[:, None, None, None]
+            dout_NQD = dout_BHQD.reshape(q_NQD.shape)
+            if need_v:
+                dv = by_head(torch.bmm(_kept(probs_NQK, keep_BHQK).mT, dout_NQD)).to(v_type)
+            dprobs_NQK = _kept(torch.bmm(dout_NQD, v_NKD.mT), keep_BHQK)
+        if dmass_BK is not None:
+            by_head(dprobs_NQK).addcmul_(share_BQ[:, None, :, None], dmass_BK[:, None, None, :])
+        dlogits_NQK = torch._softmax_backward_data(dprobs_NQK, probs_NQK, -1, probs_NQK.dtype)
+        if need_q:
+            dq = by_head(torch.bmm(dlogits_NQK, k_NKD) * ctx.scale).to(q_type)
+        if need_k:
+            dk = by_head(torch.bmm(dlogits_NQK.mT, q_NQD)).to(k_type)
+        if need_bias:
+            dbias = by_head(dlogits_NQK).sum(dim=(1, 2)).to(bias_type)
+        return dq, dk, dv, dbias, *(None,) * 5
 
 
-def _mass(probs_BHQK: torch.Tensor, valid_BK: torch.Tensor | None, query_mask_BQ: torch.Tensor | None) -> torch.Tensor:
-    batch, heads, queries, keys = probs_BHQK.shape
-    if query_mask_BQ is None:
-        mass_BK = probs_BHQK.mean(dim=(1, 2))
-    else:
-        share_BQ = query_mask_BQ.to(probs_BHQK.dtype)
-        share_BQ = share_BQ / (heads * share_BQ.sum(dim=1, keepdim=True).clamp(min=1))
-        share_B1N = share_BQ[:, None, :].expand(batch, heads, queries).reshape(batch, 1, heads * queries)
-        mass_BK = torch.bmm(share_B1N, probs_BHQK.view(batch, heads * queries, keys))[:, 0]
-    return mass_BK if valid_BK is None else mass_BK.masked_fill(~valid_BK, 0)
+def _kept(x_NQK: torch.Tensor, keep_BHQK: torch.Tensor | None) -> torch.Tensor:
+    return x_NQK if keep_BHQK is None else torch.where(keep_BHQK.view(x_NQK.shape), x_NQK, 0.0)
 
 
 _IMPLEMENTATIONS = {

@@ -15,9 +15,9 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import launch, philox
+from kernels import launch
 from kernels.attention_mass import mass_share, sum_parts
-from kernels.attention_tiles import Dropout, load_key_bias, load_rows, store_rows, view
+from kernels.attention_tiles import dropout_of, load_key_bias, load_rows, store_rows, view
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _LN_2 = tl.constexpr(0.6931471805599453)
@@ -313,9 +313,7 @@ def forward(
     Lk = k.shape[2]
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     out, mass, lse = allocate(q, k, return_mass)
-    dropout = None
-    if philox.threshold(dropout_p) > 0:
-        dropout = Dropout(seed, philox.threshold(dropout_p), philox.keep_scale(dropout_p))
+    dropout = dropout_of(dropout_p, seed)
     arch, features = launch.architecture(q.device), (return_mass, dropout is not None)
     row = configure_row(arch, q.dtype, Lq, Lk, D, *features)
     loop = configure_loop(arch, q.dtype, Lq, D, *features)

@@ -8,6 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels import philox
+
 
 class View(NamedTuple):
     """A tensor as a kernel takes it: the data, and the strides of all dimensions but a head's innermost, which is 1."""
@@ -26,6 +28,16 @@ class Dropout(NamedTuple):
     p_seed: torch.Tensor
     threshold: int
     keep_scale: float
+
+
+def dropout_of(dropout_p: float, seed: torch.Tensor | None) -> Dropout | None:
+    """None where nothing is dropped; the seed is not read then."""
+    threshold = philox.threshold(dropout_p)
+    if threshold == 0:
+        return None
+    if seed is None:
+        raise ValueError(f"dropout_p is {dropout_p}, and there is no seed")
+    return Dropout(seed, threshold, philox.keep_scale(dropout_p))
 
 
 @triton.jit
@@ -82,61 +94,71 @@ def probabilities(b_q, b_k, bias_K, lse_Q, scale, PRECISION: tl.constexpr):
     """Softmax of a tile whose rows' logsumexp is known; 0 in a row without a valid key, whose logsumexp is +inf."""
     logits = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * scale + bias_K[None, :]
     # Subtracted before exp folds in log2(e): logits may be large, and what is left of them is not.
-    return tl.exp(logits - lse_Q[:, None])
+    return tl.exp2((logits - lse_Q[:, None]) * 1.4426950408889634)
 
 
 @triton.jit
 def key_place(tile, BLOCK_K: tl.constexpr, SHARED: tl.constexpr):
-    """Where a tile's keys j lie: its first j // 64 and its first j % 64."""
-    groups: tl.constexpr = 64 * SHARED // BLOCK_K
-    return tile // groups * SHARED, tile % groups * (BLOCK_K // SHARED)
+    """Where a tile's first key j lies: j // 64 and j % 64.
+
+    Tiles come in runs of SHARED that lie 64 keys apart, so that a run shares its calls of Philox; SHARED = 1 is one
+    tile after the other.
+    """
+    run, member = tile // SHARED, tile % SHARED
+    runs: tl.constexpr = 64 // BLOCK_K  # of 64 SHARED keys
+    return run // runs * SHARED + member, run % runs * BLOCK_K
 
 
 @triton.jit
 def tile_keys(tile, BLOCK_K: tl.constexpr, SHARED: tl.constexpr):
-    """The keys of a tile: consecutive ones, or such that SHARED neighbours lie 64 apart and share a call of Philox."""
-    column_K = tl.arange(0, BLOCK_K)
-    if SHARED == 1:
-        return tile * BLOCK_K + column_K
-    else:
-        first, lane = key_place(tile, BLOCK_K, SHARED)
-        return (first + column_K % SHARED) * 64 + lane + column_K // SHARED
+    """A tile's keys."""
+    block, lane = key_place(tile, BLOCK_K, SHARED)
+    return block * 64 + lane + tl.arange(0, BLOCK_K)
 
 
 def tile_count(keys: int, block_k: int, shared: int) -> int:
-    """How many tiles hold that many keys."""
-    if shared == 1:
-        return triton.cdiv(keys, block_k)
+    """How many tiles hold that many keys; what comes after them holds none."""
     whole, rest = divmod(keys, 64 * shared)
-    return whole * 64 * shared // block_k + triton.cdiv(min(rest, 64) * shared, block_k)
+    count = whole * 64 * shared // block_k
+    if rest:
+        # The last key of the first `rest` that any run has.
+        runs = triton.cdiv(min(rest, 64), block_k)
+        count += (runs - 1) * shared + triton.cdiv(rest - (runs - 1) * block_k, 64)
+    return count
 
 
 @triton.jit
-def tile_gain(dropout, bh, i_Q, tile, BLOCK_K: tl.constexpr, SHARED: tl.constexpr):
-    """What a tile's probabilities are multiplied by (`philox.attention_keep_mask`): 0, or the keep scale.
-
-    The words of a call are computed once, by one thread, and spread over SHARED columns: tl.join keeps them in its
-    registers, and a layout conversion of bits brings them to those of the logits.
-    """
-    first, lane = key_place(tile, BLOCK_K, SHARED)
-    lane_L = lane + tl.arange(0, BLOCK_K // SHARED)
-    zero = tl.zeros([i_Q.shape[0], BLOCK_K // SHARED], tl.uint32)
-    a, b, c, d = tl.philox(
+def _philox_words(dropout, bh, i_Q, b_lanes, call):
+    return tl.philox(
         tl.load(dropout.p_seed),
-        zero + i_Q[:, None].to(tl.uint32),
-        zero + lane_L[None, :].to(tl.uint32),
-        zero + bh,
-        zero + first // 8,
+        i_Q[:, None].to(tl.uint32),
+        b_lanes.to(tl.uint32),
+        bh.to(tl.uint32),
+        tl.zeros([1, 1], tl.uint32) + call,
         n_rounds=7,
     )
-    if SHARED == 1:  # at most 64 keys
-        keep = (a & 0xFFFF) >= dropout.threshold
-    elif SHARED == 2:  # at most 128
-        keep = tl.join((a & 0xFFFF) >= dropout.threshold, (a >> 16) >= dropout.threshold)
-    else:
-        a = tl.where(first % 8 == 0, a, c)
-        b = tl.where(first % 8 == 0, b, d)
-        low = tl.join((a & 0xFFFF) >= dropout.threshold, (b & 0xFFFF) >= dropout.threshold)
-        high = tl.join((a >> 16) >= dropout.threshold, (b >> 16) >= dropout.threshold)
-        keep = tl.join(low, high)
-    return tl.where(tl.reshape(keep, [i_Q.shape[0], BLOCK_K]), dropout.keep_scale, 0.0)
+
+
+@triton.jit
+def keep_bits(dropout, bh, i_Q, b_lanes, call, TILES: tl.constexpr):
+    """Bit t: does dropout keep query i's probability of key 512 call + 64 t + lane (`philox.attention_keep_mask`)?
+
+    b_lanes: (1, keys) or (queries, keys).
+    """
+    words = _philox_words(dropout, bh, i_Q, b_lanes, call)
+    bits = tl.zeros_like(words[0]).to(tl.int32)
+    for tile in tl.static_range(TILES):
+        half = words[tile // 2] >> 16 if tile % 2 else words[tile // 2] & 0xFFFF
+        bits |= (half.to(tl.int32) >= dropout.threshold).to(tl.int32) << tile
+    return bits
+
+
+@triton.jit
+def keeps(dropout, bh, i_Q, b_lanes, block):
+    """Does dropout keep query i's probability of key 64 block + lane? A call for each, of which a half is used."""
+    words = _philox_words(dropout, bh, i_Q, b_lanes, block // 8)
+    half = block % 8
+    low = tl.where(half < 2, words[0], words[1])
+    high = tl.where(half < 6, words[2], words[3])
+    word = tl.where(half < 4, low, high) >> half % 2 * 16
+    return (word & 0xFFFF).to(tl.int32) >= dropout.threshold

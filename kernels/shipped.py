@@ -81,6 +81,9 @@ def _cross_attention_calls() -> Iterator[Call]:
         for features in (frozenset(), _MASKED | {"dropout"}, _MASKED | {"bias", "mass"}):
             yield from cross_attention((256, 12, queries, 197, 64), dtype, features)
         yield from cross_attention((256, 12, queries, 197, 64), torch.float16, _EVERYTHING)
+        # Rows that do not begin at multiples of 16 elements: addresses take more registers.
+        for width, keys, features in product((59, 100), (197, 800), (_EVERYTHING, _MASKED)):
+            yield from cross_attention((256, 12, queries, keys, width), dtype, features)
 
 
 def _cross_attention_cases() -> Iterator[Case]:
@@ -145,11 +148,11 @@ def cross_attention(
 
 
 def _gated_residual_norm_calls() -> Iterator[Call]:
-    for width in (768, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096):
-        for dtype in (torch.bfloat16, torch.float32):
-            for gated, dropping in ((True, True), (True, False), (False, True), (False, False)):
-                core = width == 768 and dtype == torch.bfloat16 and gated and dropping
-                yield from gated_residual_norm(256 * 64, width, dtype, gated, dropping, core)
+    features = ((True, True), (True, False), (False, True), (False, False))
+    for width in (768, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 59, 770, 4095):
+        for dtype, (gated, dropping) in product((torch.bfloat16, torch.float32), features):
+            core = width == 768 and dtype == torch.bfloat16 and gated and dropping
+            yield from gated_residual_norm(256 * 64, width, dtype, gated, dropping, core)
 
 
 def _gated_residual_norm_cases() -> Iterator[Case]:
@@ -194,12 +197,10 @@ def gated_residual_norm(
 
 
 def _grouped_info_nce_calls() -> Iterator[Call]:
-    for rows in (64, 128, 100, 32, 16, 2):
-        for dtype in (torch.bfloat16, torch.float32):
-            for masked in (True, False):
-                core = masked and rows == 128 and dtype == torch.bfloat16
-                yield from grouped_info_nce((256, rows, 256), dtype, masked, core)
-        yield from grouped_info_nce((256, rows, 59), torch.bfloat16, True)
+    for rows, dtype, masked in product((128, 64, 100, 32, 16, 2), (torch.bfloat16, torch.float32), (True, False)):
+        for width in (256, 59):
+            core = masked and (rows, width, dtype) == (128, 256, torch.bfloat16)
+            yield from grouped_info_nce((256, rows, width), dtype, masked, core)
 
 
 def _grouped_info_nce_cases() -> Iterator[Case]:

@@ -37,7 +37,8 @@ _SPILLS = ("LDL", "STL")
 _ATOMICS = ("ATOM", "ATOMG", "RED", "REDG", "UBLKRED", "UTMAREDG")  # on global memory; ATOMS is on shared memory
 _TENSOR_CORE_5 = re.compile(r"^\s*(?:@\S+\s+)?tcgen05\.mma", re.MULTILINE)
 _DOT = re.compile(r"tt\.dot (.*?) : tensor<(?:\d+x)+(\w+)>")
-_PLAIN_TF32 = re.compile(r"inputPrecision = tf32\b")
+_PRECISION = re.compile(r"inputPrecision = (\w+)")
+_TF32_INSTRUCTION = re.compile(r"\b(?:tcgen05\.mma\S*kind::tf32|(?:wgmma\.mma_async|mma\.sync)\S*\.tf32)")
 
 Row = dict[str, Any]
 
@@ -211,8 +212,19 @@ def _facts(compiled: Any, arch: int) -> Row:
         "programs_per_sm": programs_per_sm(registers, metadata.num_warps, shared_bytes, columns, arch),
         "dots_16bit": sum(element in ("f16", "bf16") for _, element in dots),
         "tcgen05": len(_TENSOR_CORE_5.findall(compiled.asm["ptx"])),
-        "plain_tf32": sum(element == "f32" and bool(_PLAIN_TF32.search(operands)) for operands, element in dots),
+        "plain_tf32": plain_tf32(compiled.asm["ttir"], compiled.asm["ptx"]),
     }
+
+
+def plain_tf32(ttir: str, ptx: str) -> int:
+    """How many products of float32 matrices are rounded to TF32, by the kernel's wish or against it.
+
+    Triton 3.7.1 can compile one that asks for "ieee" to TF32 instructions: sm_100, operands that pass through a mask.
+    """
+    asked = [_PRECISION.findall(operands) for operands, element in _DOT.findall(ttir) if element == "f32"]
+    if any(asked):
+        return asked.count(["tf32"])
+    return len(_TF32_INSTRUCTION.findall(ptx)) if asked else 0
 
 
 def programs_per_sm(registers: int, warps: int, shared_bytes: int, tensor_memory_columns: int, arch: int) -> int:

@@ -78,6 +78,24 @@ def test_a_row_has_the_promised_figures(planted_rows: dict[tuple[str, int], Row]
 
 
 @pytest.mark.parametrize(
+    ("precision", "operands", "instruction", "expected"),
+    [
+        ("tf32", "f32", "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", 1),
+        ("tf32", "bf16", "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", 0),
+        ("tf32x3", "f32", "wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32", 0),
+        (None, "f32", "fma.rn.f32", 0),  # "ieee" goes unsaid
+        (None, "f32", "tcgen05.mma.cta_group::1.kind::tf32", 1),
+    ],
+)
+def test_tf32_is_found_in_the_wish_and_in_the_deed(
+    precision: str | None, operands: str, instruction: str, expected: int
+) -> None:
+    wish = f", inputPrecision = {precision}" if precision else ""
+    ttir = f"%5 = tt.dot %3, %4, %2{wish} : tensor<64x32x{operands}> * tensor<32x64x{operands}> -> tensor<64x64xf32>"
+    assert compilation.plain_tf32(ttir, f"\t@%p1 {instruction} [%r1], %r2;") == expected
+
+
+@pytest.mark.parametrize(
     ("registers", "warps", "shared_bytes", "columns", "arch", "programs"),
     [
         (236, 4, 0, 0, 90, 2),  # 8 warps fit into 65,536 registers at up to 256 each

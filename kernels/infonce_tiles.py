@@ -253,7 +253,7 @@ def _add_product(sum_MD: Tensor, x_MK: Tensor, y_KD: Tensor) -> None:
         sum_MD.addmm_(x_MK, y_KD)
     elif x_MK.is_cuda:
         torch.addmm(sum_MD, x_MK, y_KD, out_dtype=torch.float32, out=sum_MD)
-    else:  # which has no product of 16-bit matrices with a float32 sum
+    else:  # a CPU, which has no product of 16-bit matrices with a float32 sum
         sum_MD.addmm_(x_MK.float(), y_KD.float())
 
 

@@ -163,8 +163,8 @@ def _mass_share(
 class _ExplicitAttention(torch.autograd.Function):
     """Attention by an explicit softmax in at least float32, and the mass (of no element without `share_BQ`).
 
-    The derivative is autograd's but for what autograd cannot know: the probabilities of masked keys are exactly 0, so
-    that their gradients come out as 0 without being masked.
+    The derivative is what autograd's would be, in less memory and without masking the gradients of keys and values:
+    the probabilities of masked keys are exactly 0, and so is what they are multiplied into.
     """
 
     @staticmethod
@@ -187,29 +187,34 @@ class _ExplicitAttention(torch.autograd.Function):
         k_NKD, v_NKD = (_without_masked(x, valid_BK).to(dtype).reshape(-1, keys, width) for x in (k_BHKD, v_BHKD))
         bias_BK = _logit_bias(valid_BK, key_bias_BK, dtype)
         if bias_BK is None:
-            logits_NQK = torch.bmm(q_NQD, k_NKD.mT)
+            probs_NQK = torch.bmm(q_NQD, k_NKD.mT)
         else:
             bias_N1K = bias_BK[:, None, :].expand(batch, heads, keys).reshape(-1, 1, keys)
-            logits_NQK = torch.baddbmm(bias_N1K, q_NQD, k_NKD.mT)
-        probs_NQK = logits_NQK.softmax(dim=-1)
+            probs_NQK = torch.baddbmm(bias_N1K, q_NQD, k_NKD.mT)
+        # In place: fresh memory for the largest tensors costs as much as what is computed in it.
+        torch.softmax(probs_NQK, dim=-1, out=probs_NQK)
         # The scale commutes with the product, whose result is smaller than the probabilities.
-        out_NQD = torch.bmm(_kept(probs_NQK, keep_BHQK), v_NKD) * keep_scale
+        out_BHQD = torch.bmm(_kept(probs_NQK, keep_BHQK), v_NKD).view(q_BHQD.shape)
+        if keep_BHQK is not None:
+            out_BHQD *= keep_scale
         mass_BK = probs_NQK.new_empty(0)
         if share_BQ is not None:
             share_B1N = share_BQ[:, None, :].expand(batch, heads, queries).reshape(batch, 1, heads * queries)
             mass_BK = torch.bmm(share_B1N, probs_NQK.view(batch, heads * queries, keys))[:, 0]
-        ctx.save_for_backward(q_NQD, k_NKD, v_NKD, probs_NQK, valid_BK, share_BQ, keep_BHQK)
+        # What a gradient of the output counts. Without a valid key there are probabilities, but they mean nothing.
+        gain_B111 = None if valid_BK is None else valid_BK.any(dim=1).to(dtype)[:, None, None, None] * keep_scale
+        ctx.save_for_backward(q_NQD, k_NKD, v_NKD, probs_NQK, share_BQ, keep_BHQK, gain_B111)
         ctx.types = tuple(None if x is None else x.dtype for x in (q_BHQD, k_BHKD, v_BHKD, key_bias_BK))
         ctx.heads, ctx.scale, ctx.keep_scale = heads, scale, keep_scale
         ctx.set_materialize_grads(False)
-        return out_NQD.view(batch, heads, queries, width).to(v_BHKD.dtype), mass_BK
+        return out_BHQD.to(v_BHKD.dtype), mass_BK
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, dout_BHQD: torch.Tensor | None, dmass_BK: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
-        q_NQD, k_NKD, v_NKD, probs_NQK, valid_BK, share_BQ, keep_BHQK = ctx.saved_tensors
+        q_NQD, k_NKD, v_NKD, probs_NQK, share_BQ, keep_BHQK, gain_B111 = ctx.saved_tensors
         need_q, need_k, need_v, need_bias, *_ = ctx.needs_input_grad
         q_type, k_type, v_type, bias_type = ctx.types
 
@@ -220,18 +225,18 @@ class _ExplicitAttention(torch.autograd.Function):
         if dout_BHQD is None:
             dprobs_NQK = torch.zeros_like(probs_NQK)
         else:
-            dout_BHQD = dout_BHQD.to(probs_NQK.dtype) * ctx.keep_scale
-            if valid_BK is not None:  # without a valid key, the probabilities are there but mean nothing
-                dout_BHQD = dout_BHQD * valid_BK.any(dim=1)[:, None, None, None]
-            dout_NQD = dout_BHQD.reshape(q_NQD.shape)
+            gain = ctx.keep_scale if gain_B111 is None else gain_B111
+            dout_NQD = (dout_BHQD.to(probs_NQK.dtype) * gain).reshape(q_NQD.shape)
             if need_v:
                 dv = by_head(torch.bmm(_kept(probs_NQK, keep_BHQK).mT, dout_NQD)).to(v_type)
             dprobs_NQK = _kept(torch.bmm(dout_NQD, v_NKD.mT), keep_BHQK)
-        if dmass_BK is not None:
+        if share_BQ is not None and dmass_BK is not None:
             by_head(dprobs_NQK).addcmul_(share_BQ[:, None, :, None], dmass_BK[:, None, None, :])
-        dlogits_NQK = torch._softmax_backward_data(dprobs_NQK, probs_NQK, -1, probs_NQK.dtype)
+        dlogits_NQK = torch.ops.aten._softmax_backward_data.out(
+            dprobs_NQK, probs_NQK, -1, probs_NQK.dtype, grad_input=dprobs_NQK
+        )
         if need_q:
-            dq = by_head(torch.bmm(dlogits_NQK, k_NKD) * ctx.scale).to(q_type)
+            dq = by_head(torch.bmm(dlogits_NQK, k_NKD).mul_(ctx.scale)).to(q_type)
         if need_k:
             dk = by_head(torch.bmm(dlogits_NQK.mT, q_NQD)).to(k_type)
         if need_bias:

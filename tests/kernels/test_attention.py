@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 import torch
@@ -385,19 +385,65 @@ def test_repeats_bit_for_bit() -> None:
         assert all(torch.equal(a, b) for a, b in zip(first, run(), strict=True))
 
 
+@pytest.mark.parametrize("index", range(4))
+def test_each_input_may_be_the_only_one_to_need_a_gradient(index: int) -> None:
+    tensors = [*inputs(1, 2, 5, 9, 16), torch.randn(1, 9)]
+
+    def gradients(needed: Collection[int]) -> list[torch.Tensor | None]:
+        leaves = [tensor.clone().requires_grad_(place in needed) for place, tensor in enumerate(tensors)]
+        out, mass_BK = kernels.cross_attention(*leaves[:3], key_bias=leaves[3], return_mass=True, impl="torch")
+        (out.sin().sum() + mass_BK.sin().sum()).backward()
+        return [leaf.grad for leaf in leaves]
+
+    everything, alone = gradients(range(4)), gradients([index])
+    for place, (wanted, actual) in enumerate(zip(everything, alone, strict=True)):
+        assert torch.equal(actual, wanted) if place == index else actual is None
+
+
+@pytest.mark.parametrize("used", ["out", "mass"])
+def test_either_output_may_be_unused(used: str) -> None:
+    tensors = [*inputs(1, 2, 5, 9, 16), torch.randn(1, 9)]
+
+    def gradients(impl: str) -> list[torch.Tensor]:
+        leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+        out, mass_BK = kernels.cross_attention(*leaves[:3], key_bias=leaves[3], return_mass=True, impl=impl)
+        (out if used == "out" else mass_BK).sin().sum().backward()
+        return [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+
+    for actual, expected in zip(gradients("torch"), gradients("reference"), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_with_and_without_a_derivative_the_outputs_agree() -> None:
+    """SDPA computes the one, the explicit softmax the other."""
+    q, k, v = inputs(2, 2, 5, 70, 16)
+    mask_BK = random_mask(2, 70)
+    mask_BK[1] = False
+    with torch.no_grad():
+        expected = kernels.cross_attention(q, k, v, key_mask=mask_BK)
+    torch.testing.assert_close(kernels.cross_attention(q.requires_grad_(), k, v, key_mask=mask_BK), expected)
+
+
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_traces_in_one_graph(options: dict) -> None:
-    q, k, v = inputs(2, 2, 5, 70, 16)
-    key_mask, bias_BK, query_mask = random_mask(2, 70), torch.randn(2, 70), random_mask(2, 5)
+    leaves = [tensor.requires_grad_() for tensor in (*inputs(2, 2, 5, 70, 16), torch.randn(2, 70))]
+    key_mask, query_mask = random_mask(2, 70), random_mask(2, 5)
     options = options | {"seed": torch.tensor(3)}
 
-    def operator(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask_BK: torch.Tensor, b: torch.Tensor) -> list:
+    def operator(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias_BK: torch.Tensor) -> list[torch.Tensor]:
         results = [
-            kernels.cross_attention(q, k, v, key_mask=mask_BK, query_mask=query_mask, **options),
-            kernels.cross_attention(q, k, v, key_mask=mask_BK, key_bias=b, **options),
+            kernels.cross_attention(q, k, v, key_mask=key_mask, query_mask=query_mask, **options),
+            kernels.cross_attention(q, k, v, key_mask=key_mask, key_bias=bias_BK, **options),
         ]
         return [part for result in results for part in (result if isinstance(result, tuple) else (result,))]
 
-    traced = torch.compile(operator, fullgraph=True, backend="eager")
-    for actual, expected in zip(traced(q, k, v, key_mask, bias_BK), operator(q, k, v, key_mask, bias_BK), strict=True):
+    def outputs_and_gradients(operator: Callable[..., list[torch.Tensor]]) -> list[torch.Tensor]:
+        outputs = operator(*leaves)
+        return [*outputs, *torch.autograd.grad(sum(output.sin().sum() for output in outputs), leaves)]
+
+    traced = torch.compile(operator, fullgraph=True, backend="aot_eager")
+    for actual, expected in zip(outputs_and_gradients(traced), outputs_and_gradients(operator), strict=True):
         assert torch.equal(actual, expected)
+    with torch.no_grad():
+        for actual, expected in zip(traced(*leaves), operator(*leaves), strict=True):
+            assert torch.equal(actual, expected)

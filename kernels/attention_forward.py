@@ -17,7 +17,7 @@ import triton.language as tl
 
 from kernels import launch
 from kernels.attention_mass import mass_share, sum_parts
-from kernels.attention_tiles import dropout_of, load_key_bias, load_rows, store_rows, view
+from kernels.attention_tiles import dropout_of, keep_bits, load_key_bias, load_rows, store_rows, view
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _LN_2 = tl.constexpr(0.6931471805599453)
@@ -56,24 +56,6 @@ def _logits(b_q, b_k, bias_K, scale, PRECISION: tl.constexpr):
     """-inf at keys that take no part: their rows are loaded without waiting for the mask, and may hold NaN."""
     products = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
     return tl.where(bias_K[None, :] != float("-inf"), products * scale + bias_K[None, :], float("-inf"))
-
-
-@triton.jit
-def _keep_bits(dropout, bh, i_Q, b_lanes, call, TILES: tl.constexpr):
-    """Bit t: does dropout keep query i's probability of key 512 call + 64 t + lane (`philox.attention_keep_mask`)?"""
-    words = tl.philox(
-        tl.load(dropout.p_seed),
-        i_Q[:, None].to(tl.uint32),
-        b_lanes.to(tl.uint32),
-        bh.to(tl.uint32),
-        tl.zeros([1, 1], tl.uint32) + call,
-        n_rounds=7,
-    )
-    bits = tl.zeros_like(words[0]).to(tl.int32)
-    for tile in tl.static_range(TILES):
-        half = words[tile // 2] & 0xFFFF if tile % 2 == 0 else words[tile // 2] >> 16
-        bits |= (half.to(tl.int32) >= dropout.threshold).to(tl.int32) << tile
-    return bits
 
 
 @triton.jit
@@ -168,7 +150,7 @@ def attention_fwd_row_kernel(
         # A choice that is always the same makes each thread draw for the probabilities that it holds; the compiler
         # would spread the draws otherwise, and carry their results through shared memory.
         b_lanes = tl.where(rounded[0] >= 0, tl.arange(0, rounded[0].shape[1])[None, :], 0)
-        bits = _keep_bits(dropout, bh, i_Q, b_lanes, 0, TILES)
+        bits = keep_bits(dropout, bh, i_Q, b_lanes, 0, TILES)
     b_out = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
     for tile in tl.static_range(TILES):
         b_kept = rounded[tile]
@@ -224,7 +206,7 @@ def attention_fwd_loop_kernel(
         # Tiles that lie 64 keys apart follow each other: eight of them share their calls of Philox.
         for first in range(0, Lk, 512):
             for lane in range(0, 64, BLOCK_K):
-                bits = _keep_bits(dropout, bh, i_Q, (lane + column_K)[None, :], first // 512, 8)
+                bits = keep_bits(dropout, bh, i_Q, (lane + column_K)[None, :], first // 512, 8)
                 for start in range(first + lane, tl.minimum(first + 512, Lk), 64):
                     keep = (bits >> (start % 512 // 64)) & 1
                     state = _step(

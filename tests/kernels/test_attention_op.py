@@ -77,7 +77,6 @@ def check_parity(assert_parity: Callable[..., None], lengths: tuple[int, int], w
 def test_parity(assert_parity: Callable[..., None], k: int) -> None:
     """Every pair of lengths and, between them, every head width and every option; the rest of the grid is slow."""
     check_parity(assert_parity, LENGTHS[k], WIDTHS[k % len(WIDTHS)], list(OPTIONS.values())[k % 4])
-    check_parity(assert_parity, LENGTHS[k], 64, list(OPTIONS.values())[(k + 2) % 4])
 
 
 @pytest.mark.slow

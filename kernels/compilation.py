@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -108,7 +109,7 @@ def compile_all(todo: Sequence[Launch], progress: Callable[[int, str], None] = l
     cubins: list[bytes] = []
     workers = max(1, min(len(todo), len(os.sched_getaffinity(0))))
     # Forked, because neither kernels nor their arguments can be pickled.
-    with multiprocessing.get_context("fork").Pool(workers, _remember, (todo,)) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, _begin_worker, (todo,)) as pool:
         for started, name, (facts, cubin) in zip(todo, names, pool.imap(_compile, range(len(todo))), strict=True):
             wanted = max(call.programs_per_sm for call in started.calls) if started.arch == 90 else 1
             call = started.calls[0]
@@ -158,9 +159,18 @@ def _name(config: Mapping[str, Any], optional: set[str]) -> str:
 _todo: Sequence[Launch] = ()
 
 
-def _remember(todo: Sequence[Launch]) -> None:
+def _begin_worker(todo: Sequence[Launch]) -> None:
     global _todo
     _todo = todo
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 class _AbsentGPU:

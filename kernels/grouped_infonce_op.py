@@ -196,10 +196,10 @@ def _forward_config(rows: int, width: int, dtype: torch.dtype, arch: int) -> Con
             # Of fewer warps Triton 3.7.1 makes, for sm_100, a product in plain TF32.
             return Config(tile, 16, 16, 1, "ieee")
         return Config(tile, 16, 8, 2) if tile == 64 else Config(tile, 32 // share, 4, 2)
-    if tile == 128:
+    if tile == 128 and arch >= 100:
         # Out of sm_100's tensor memory, which 16 warps do not use, a thread has a row, and spills the columns' sums.
-        return Config(tile, 16, 16, 3) if arch >= 100 else Config(tile, 64 // share, 8, 3)
-    return Config(tile, 64 // share, 4, 3)
+        return Config(tile, 16, 16, 3)
+    return Config(tile, 64 // share, 4 if tile < (64 if arch >= 100 else 128) else 8, 3)
 
 
 def _backward_config(rows: int, width: int, dtype: torch.dtype, arch: int) -> Config:

@@ -204,6 +204,21 @@ def test_no_group_takes_part(cause: str) -> None:
     assert all((result == 0).all() for result in gradients(*groups(3, 6), scale_of(30.0), **options))
 
 
+def test_groups_without_weight_take_no_part_and_only_the_shares_count() -> None:
+    tensors = (*groups(3, 10), scale_of(4.0))
+    weights_GN = torch.rand(3, 10).to(DEVICE)
+    weights_GN[1] = 0.0
+    loss, da, *others = gradients(*tensors, weights=weights_GN)
+    kept = torch.tensor([0, 2], device=DEVICE)
+    alone = kernels.grouped_info_nce(
+        *(x[kept] for x in tensors[:2]), tensors[2], weights=weights_GN[kept], impl="triton"
+    )
+    torch.testing.assert_close(loss, alone)
+    assert (da[1] == 0).all()
+    rescaled_GN = weights_GN * torch.tensor([[1e-6], [1.0], [1e6]], device=DEVICE)
+    assert_close(gradients(*tensors, weights=rescaled_GN), [loss, da, *others])
+
+
 @pytest.mark.parametrize("rubbish", [math.nan, math.inf])
 def test_masked_rows_leak_nowhere(rubbish: float) -> None:
     a_GND, b_GND = groups(4, 20)

@@ -109,14 +109,19 @@ def load_tokenizer(config: EncoderConfig, vocabulary: tuple[str, ...]) -> PreTra
         )  # fmt: skip
 
 
+def projection(hidden: int, width: int) -> nn.Module:
+    """From an encoder's width to the model's. Where they agree there is none: what follows is linear, or a norm."""
+    return nn.Identity() if hidden == width else nn.Linear(hidden, width)
+
+
 class TextEncoder(nn.Module):
-    """Sub-word ids -> W_t times the encoder's last hidden states."""
+    """Sub-word ids -> the encoder's last hidden states, brought to the model's width."""
 
     def __init__(self, config: EncoderConfig, width: int, *, pretrained: bool) -> None:
         super().__init__()
         self.encoder: PreTrainedModel
         self.encoder, self.architecture = build_architecture(config, pretrained=pretrained)
-        self.project = nn.Linear(self.encoder.config.hidden_size, width)
+        self.project = projection(self.encoder.config.hidden_size, width)
         self.knows_segments = getattr(self.encoder.config, "type_vocab_size", 0) > 1  # RoBERTa has but one
 
     def forward(self, ids_BS: Tensor, mask_BS: Tensor, segment_ids_BS: Tensor | None = None) -> Tensor:
@@ -154,7 +159,7 @@ class ConvStem(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """Pixels -> W_v times the patch features, row by row."""
+    """Pixels -> the patch features, row by row, brought to the model's width."""
 
     def __init__(self, config: VisionConfig, width: int, *, pretrained: bool) -> None:
         super().__init__()
@@ -171,7 +176,7 @@ class VisionEncoder(nn.Module):
                 raise ConfigError(f"vision.image_size: {config.image_size}, but the encoder reads {hub.image_size}")
             hidden, side = hub.hidden_size, hub.image_size // hub.patch_size
         self.grid: Grid = (side, side)
-        self.project = nn.Linear(hidden, width)
+        self.project = projection(hidden, width)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """(B, 3, side, side) float -> (B, R, D), R = grid rows x columns."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from clamp.config import Level
+from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import POLARITIES, Tweet
 from clamp.metrics import (
@@ -47,15 +48,13 @@ class Predictions:
 
 
 def in_batches(data: EncodedTweets, batch_size: int) -> Iterator[tuple[list[int], Batch]]:
-    """Batches of similar length, shortest first, with the positions of their tweets."""
-    order = sorted(range(len(data)), key=data.lengths.__getitem__)
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    """Batches of similar length, with the positions of their tweets."""
+    for indices in length_bucketed(data.lengths_N2, batch_size):
         yield indices, data.batch(indices)
 
 
 @torch.no_grad()
-def predict(model: Tagger, data: EncodedTweets, *, pointing: bool = False, batch_size: int = 64) -> Predictions:
+def predict(model: Tagger, data: EncodedTweets, *, pointing: bool = False, batch_size: int = 32) -> Predictions:
     """Predictions in the data's order; with `pointing`, also where the stages look. The model is left in eval mode."""
     model.eval()
     device = next(model.parameters()).device

@@ -20,7 +20,7 @@ from clamp.config import ConfigError, ModelConfig, Task, model_config_from_dict
 from clamp.contrastive import MultiTaskContrast
 from clamp.data.collate import Batch
 from clamp.data.synthetic import VOCABULARY
-from clamp.encoders import TextEncoder, VisionEncoder, load_tokenizer, one_line_errors
+from clamp.encoders import TextEncoder, VisionEncoder, load_tokenizer, one_line_errors, projection
 from clamp.fusion import ProgressiveFusion, StageOutput
 from clamp.pyramid import Grid, RegionPyramid
 from clamp.tagging import TAGS, AspectHead, Span, TagDecoder
@@ -61,7 +61,7 @@ class Tagger(nn.Module):
             self.vision_encoder = VisionEncoder(vision, config.width, pretrained=pretrained)
             vision = replace(vision, encoder=replace(vision.encoder, architecture=self.vision_encoder.architecture))
         elif self.uses_image:
-            self.project_proxy = nn.Linear(self.text_encoder.project.in_features, config.width)
+            self.project_proxy = projection(self.text_encoder.encoder.config.hidden_size, config.width)
         # what is saved rebuilds the same modules without looking at the original weights again
         self.config = replace(config, text=replace(text, architecture=self.text_encoder.architecture), vision=vision)
         self.tag_head = nn.Linear(config.width, len(TAGS))

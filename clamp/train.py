@@ -20,10 +20,11 @@ from clamp.baselines import ARCHITECTURES
 from clamp.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from clamp.config import Config, Task, TrainConfig
 from clamp.cost import forward_flops
-from clamp.data.collate import Batch, EncodedTweets, length_bucketed
+from clamp.data.bucketing import length_bucketed
+from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import Tweet
 from clamp.data.splits import Splits
-from clamp.evaluate import counts, joint_f1, predict, score
+from clamp.evaluate import Predictions, counts, joint_f1, predict, score
 from clamp.interference import gradient_cosines
 from clamp.metrics import span_scores, without_polarity
 from clamp.model import Clamp, Tagger
@@ -31,7 +32,7 @@ from clamp.model import Clamp, Tagger
 OnEpoch = Callable[[int, int, float], None]  # epochs done, epochs planned, dev F1 in 0..1
 
 LOG_POINTS = 200  # of the loss weights' course
-COSINE_POINTS = 40  # of the gradients' cosines, each of which costs a backward pass a task
+COSINE_POINTS = 20  # of the gradients' cosines, each of which costs a backward pass a task
 SMOOTHING = 0.98  # of the exponential average of each task's loss
 
 
@@ -56,6 +57,7 @@ class Course:
     cosine_steps: list[int] = field(default_factory=list)
     cosines: dict[str, list[float | None]] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
@@ -139,18 +141,18 @@ class Trainer:
         return self.course.epochs_done - self.course.best_epoch >= self.config.patience
 
     def _epoch(self) -> None:
-        course, started = self.course, time.perf_counter()
+        course, started, cpu_started = self.course, time.perf_counter(), time.process_time()
         order = torch.Generator().manual_seed(self.config.seed * 1_000_003 + course.epochs_done)
         seen: dict[Task, list[float]] = {}
         norms: list[float] = []
         self.model.train()
-        for indices in length_bucketed(self.data["train"].lengths, self.config.batch_size, order):
+        for indices in length_bucketed(self.data["train"].lengths_N2, self.config.batch_size, order):
             losses, norm = self._step(self.data["train"].batch(indices).to(self.device))
             norms.append(norm)
             for task, loss in losses.items():
                 seen.setdefault(task, []).append(loss)
         course.epochs_done += 1
-        predictions = predict(self.model, self.data["dev"])
+        predictions = self._predict("dev")
         dev = self.data["dev"].tweets
         f1 = joint_f1(predictions, dev)
         gold = [[(a.start, a.end) for a in tweet.aspects] for tweet in dev]
@@ -159,8 +161,9 @@ class Trainer:
             self.model.save_pretrained(self.folder / "model")
         seconds = time.perf_counter() - started
         course.seconds += seconds
+        course.cpu_seconds += time.process_time() - cpu_started
         # Nothing is chosen by it; it tells what choosing by it, as some do, would have claimed.
-        test_f1 = joint_f1(predict(self.model, self.data["test"]), self.data["test"].tweets)
+        test_f1 = joint_f1(self._predict("test"), self.data["test"].tweets)
         course.curve.append({
             "epoch": course.epochs_done,
             "loss": {task: float(np.mean(values)) for task, values in seen.items()},
@@ -171,6 +174,9 @@ class Trainer:
             "dev_mate_f1": span_scores(without_polarity(predictions.spans), gold).f1,
             "seconds": seconds,
         })  # fmt: skip
+
+    def _predict(self, split: str, *, pointing: bool = False) -> Predictions:
+        return predict(self.model, self.data[split], pointing=pointing, batch_size=self.config.batch_size)
 
     def _step(self, batch: Batch) -> tuple[dict[Task, float], float]:
         """Each task's loss and the norm of their sum's gradient, before clipping."""
@@ -235,7 +241,7 @@ class Trainer:
         """Scores of the best checkpoint and the run's course, as the record holds them."""
         weights: dict[str, Tensor] = load_file(self.folder / "model" / "model.safetensors", device=str(self.device))
         self.model.load_state_dict(weights)
-        predictions = {name: predict(self.model, self.data[name], pointing=True) for name in ("dev", "test")}
+        predictions = {name: self._predict(name, pointing=True) for name in ("dev", "test")}
         metrics = {name: score(found, self.data[name].tweets) for name, found in predictions.items()}
         _name_best_stage(metrics)
         return {
@@ -249,6 +255,7 @@ class Trainer:
                 "parameters": sum(p.numel() for p in self.model.parameters()),
                 "flops_per_tweet": self._flops_per_tweet(),
                 "train_seconds": self.course.seconds,
+                "cpu_seconds": self.course.cpu_seconds,  # of all threads; other work on the machine does not count
                 "peak_memory_bytes": _peak_memory(self.device),
             },
             "images": {name: _image_counts(data.tweets) for name, data in self.data.items()},

@@ -192,7 +192,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, eval
         stale += state == "stale"
         if state not in settled:
             waiting.append(job)
-        elif state == "done" and store.needs_evaluation(job, sources.hash_of(evaluate.partition(":")[0])):
+        elif state == "done" and store.needs_evaluation(job, sources.source_hash(evaluate.partition(":")[0])):
             unevaluated.append(job)
         if problem:
             print(f"warning: {problem}; it is trained again", file=sys.stderr)
@@ -242,12 +242,12 @@ def _report(out: Path) -> int:
 
     results = out / "results"
     records = store.published(results)
-    source_hash = sources.source_hash()
-    evidence = gather(records, store.published_evaluations(results), source_hash)
+    todays_hashes = sources.todays_hashes()
+    evidence = gather(records, store.published_evaluations(results), todays_hashes)
     tables = make_tables(evidence)
     operators = kernel_report.table(kernel_report.read_reports(results / "kernels"))
     paths = [path for table in tables for path in write_table(table, out)]
-    paths += write_figures(records, out, source_hash) + kernel_report.write_kernel_report(results / "kernels", out)
+    paths += write_figures(records, out, todays_hashes) + kernel_report.write_kernel_report(results / "kernels", out)
     captions = planned_figures(records)
     first = out / "README.md"
     lines = kernel_report.index_lines(results / "kernels")

@@ -32,17 +32,20 @@ def evaluate(config: Config, model_folder: Path, test: list[Tweet], root: Path |
     model = ARCHITECTURES[config.model.architecture].from_pretrained(model_folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
+    batch_size = config.train.batch_size
     return {
-        "clean": _scores(model, test),
+        "clean": _scores(model, test, batch_size),
         "conditions": {
-            name: _scores(model, condition.change(test, config)) for name, condition in conditions(config, root).items()
+            name: _scores(model, condition.change(test, config), batch_size)
+            for name, condition in conditions(config, root).items()
         },
-        "rules": _rules(model, test),
+        "rules": _rules(model, test, batch_size),
     }
 
 
-def _scores(model: Tagger, tweets: list[Tweet]) -> dict[str, Any]:
-    found = score(predict(model, EncodedTweets(tweets, model.tokenizer, model.config)), tweets)
+def _scores(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, Any]:
+    data = EncodedTweets(tweets, model.tokenizer, model.config)
+    found = score(predict(model, data, batch_size=batch_size), tweets)
     return {"joint": found["joint"], "mate": found["mate"], "masc_accuracy": found["masc"]["accuracy"]}
 
 
@@ -55,10 +58,10 @@ class _Tagged:
 
 
 @torch.no_grad()
-def _tagged(model: Tagger, data: EncodedTweets) -> _Tagged:
+def _tagged(model: Tagger, data: EncodedTweets, batch_size: int) -> _Tagged:
     found = _Tagged([[] for _ in data.tweets], [[] for _ in data.tweets])
     well_formed = TagDecoder("viterbi")
-    for indices, batch in in_batches(data, 64):
+    for indices, batch in in_batches(data, batch_size):
         batch = batch.to(next(model.parameters()).device)
         logits_BTC, mask_BT = model(batch).tag_logits_BTC.float().cpu(), batch.word_mask_BT.cpu()
         best_BT = logits_BTC.argmax(dim=-1).tolist()
@@ -68,10 +71,10 @@ def _tagged(model: Tagger, data: EncodedTweets) -> _Tagged:
     return found
 
 
-def _rules(model: Tagger, tweets: list[Tweet]) -> dict[str, dict[str, float]]:
+def _rules(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, dict[str, float]]:
     data = EncodedTweets(tweets, model.tokenizer, model.config)
-    tagged = _tagged(model, data)
-    polarities = np.array(predict(model, data).polarities)
+    tagged = _tagged(model, data, batch_size)
+    polarities = np.array(predict(model, data, batch_size=batch_size).polarities)
     gold = [POLARITIES.index(aspect.polarity) for tweet in tweets for aspect in tweet.aspects]
     return {
         "joint": joint_f1_by_rule(tagged.tags, tagged.viterbi, tweets),

@@ -6,7 +6,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; line sty
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +79,17 @@ def planned_figures(records: Sequence[Record]) -> dict[str, str]:
     return {name: caption for name, (caption, panels, _) in _FIGURES.items() if panels(blocks(records))}
 
 
-def write_figures(records: Sequence[Record], out: Path, source_hash: str) -> list[Path]:
+def write_figures(records: Sequence[Record], out: Path, todays_hashes: Collection[str]) -> list[Path]:
     """Draw what the records suffice for, as NAME.png and NAME.pdf in `out`; the same records give the same bytes.
 
-    Panels with records of sources other than `source_hash` carry a dagger, as table rows do.
+    Panels with records of sources other than `todays_hashes` carry a dagger, as table rows do.
     """
     paths: list[Path] = []
     for name, (_, panels_of, draw) in _FIGURES.items():
         panels = panels_of(blocks(records))
         if panels:
             with rc_context(STYLE):
-                paths += save(draw(panels, source_hash), out, name)
+                paths += save(draw(panels, todays_hashes), out, name)
     return paths
 
 
@@ -114,19 +114,19 @@ def _pdf(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _panel_title(place: tuple[str, str], block: Block, source_hash: str) -> str:
+def _panel_title(place: tuple[str, str], block: Block, todays_hashes: Collection[str]) -> str:
     profile, dataset = place
     sources = {record["provenance"]["source_hash"] for cell in block.values() for record in cell.records}
     title = f"{DATASET_TITLES[dataset]}{PROFILE_TITLES[profile]}"
-    return title[0].upper() + title[1:] + ("†" if sources != {source_hash} else "")
+    return title[0].upper() + title[1:] + ("†" if not sources <= set(todays_hashes) else "")
 
 
-def _stack(panels: Panels, heights: Sequence[float], source_hash: str) -> tuple[Figure, list[Axes]]:
+def _stack(panels: Panels, heights: Sequence[float], todays_hashes: Collection[str]) -> tuple[Figure, list[Axes]]:
     """One panel below the other, `heights` in inches, a column of text wide."""
     figure = Figure(figsize=(COLUMN, sum(heights) + 0.5), dpi=200, layout="constrained")
     axes = list(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0])
     for axis, (place, block) in zip(axes, panels.items(), strict=True):
-        axis.set_title(_panel_title(place, block, source_hash))
+        axis.set_title(_panel_title(place, block, todays_hashes))
     return figure, axes
 
 
@@ -148,8 +148,8 @@ def _with_curves(found: Panels) -> Panels:
     return {place: block for place, block in found.items() if any(variant in block for variant in CURVES)}
 
 
-def _learning_curves(panels: Panels, source_hash: str) -> Figure:
-    figure, axes = _stack(panels, [2.2] * len(panels), source_hash)
+def _learning_curves(panels: Panels, todays_hashes: Collection[str]) -> Figure:
+    figure, axes = _stack(panels, [2.2] * len(panels), todays_hashes)
     for axis, block in zip(axes, panels.values(), strict=True):
         for variant, (name, color, line) in CURVES.items():
             if variant in block:
@@ -180,8 +180,8 @@ def _with_weights(found: Panels) -> Panels:
     return {place: {"full": block["full"]} for place, block in found.items() if logged(block.get("full"))}
 
 
-def _loss_weights(panels: Panels, source_hash: str) -> Figure:
-    figure, axes = _stack(panels, [2.2] * len(panels), source_hash)
+def _loss_weights(panels: Panels, todays_hashes: Collection[str]) -> Figure:
+    figure, axes = _stack(panels, [2.2] * len(panels), todays_hashes)
     for axis, block in zip(axes, panels.values(), strict=True):
         records = block["full"].records
         logs = [record["result"]["weighting"] for record in records]
@@ -210,9 +210,9 @@ def _with_ablations(found: Panels) -> Panels:
     return {place: block for place, block in shown.items() if len(block) > 1}
 
 
-def _ablation_dots(panels: Panels, source_hash: str) -> Figure:
+def _ablation_dots(panels: Panels, todays_hashes: Collection[str]) -> Figure:
     """F1 of each variant: its seeds as dots, their mean as a bar, the t interval as a line where there are enough."""
-    figure, axes = _stack(panels, [0.6 + 0.2 * len(block) for block in panels.values()], source_hash)
+    figure, axes = _stack(panels, [0.6 + 0.2 * len(block) for block in panels.values()], todays_hashes)
     for axis, block in zip(axes, panels.values(), strict=True):
         shown = list(block.values())
         for row, cell in enumerate(shown):
@@ -235,7 +235,7 @@ def _ablation_dots(panels: Panels, source_hash: str) -> Figure:
     return figure
 
 
-_FIGURES: dict[str, tuple[str, Callable[[Panels], Panels], Callable[[Panels, str], Figure]]] = {
+_FIGURES: dict[str, tuple[str, Callable[[Panels], Panels], Callable[[Panels, Collection[str]], Figure]]] = {
     "learning_curves": (
         "Joint F1 on dev after each epoch: mean and range over seeds, as far as every seed was trained",
         _with_curves,

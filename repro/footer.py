@@ -28,13 +28,16 @@ TESTS = (
 class Marks:
     """The signs that set a cell's row apart, and the footnotes that explain those in use."""
 
-    source_hash: str
+    todays_hashes: tuple[str, str]  # of the sources at hand: on a CPU, on a GPU
+
+    def __str__(self) -> str:
+        return "{} on a CPU, {} on a GPU".format(*self.todays_hashes)
 
     def of(self, cell: Cell, block: Block) -> str:
         """A dagger for records of other sources; a double dagger for training or data settings unlike the block's."""
         own = VARIANTS[cell.variant].overrides
         reference = _settings(next(iter(block.values())).records[0], own)
-        foreign = any(record["provenance"]["source_hash"] != self.source_hash for record in cell.records)
+        foreign = any(record["provenance"]["source_hash"] not in self.todays_hashes for record in cell.records)
         models = [record["config"]["model"] for record in cell.records]
         mixed = any(_settings(r, own) != reference for r in cell.records) or any(m != models[0] for m in models)
         return ("†" if foreign else "") + ("‡" if mixed else "")
@@ -43,7 +46,7 @@ class Marks:
         signs = "".join(self.of(cell, block) for block in shown for cell in block.values())
         notes = []
         if "†" in signs:
-            notes.append(f"† has runs made by other sources than today's ({self.source_hash}).")
+            notes.append(f"† has runs made by other sources than today's ({self}).")
         if "‡" in signs:
             notes.append("‡ has runs with other training, data or model settings than its block or its other seeds.")
         return notes
@@ -53,7 +56,7 @@ def provenance_footer(shown: Sequence[Block], marks: Marks) -> list[str]:
     """Footnotes of the signs in use, then what made the records: machine, sources, data and software."""
     made_by = [r["provenance"] for block in shown for cell in block.values() for r in cell.records]
     if not made_by:
-        return [f"No run yet; sources at hand: {marks.source_hash}."]
+        return [f"No run yet; sources at hand: {marks}."]
     versions = [
         [f"Python {p['python']}", *(f"{name} {p['packages'][name]}" for name in _SOFTWARE if name in p["packages"])]
         for p in made_by

@@ -172,7 +172,7 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
             if not job.result.exists() or store.state(job)[0] != "done":  # another process may just have done it
                 job.error.unlink(missing_ok=True)
                 _train_and_store(job, setting, lambda epoch, _, dev_f1: messages.send(_Epoch(epoch, dev_f1)))
-            if store.needs_evaluation(job, sources.hash_of(setting.evaluate.partition(":")[0])):
+            if store.needs_evaluation(job, sources.source_hash(setting.evaluate.partition(":")[0])):
                 _evaluate_and_store(job, setting)
             messages.send(_Done(_outcome(store.read_record(job.result))))
     except Exception as error:
@@ -252,7 +252,7 @@ def _evaluate_and_store(job: Job, setting: Setting) -> None:
         "variant": run.variant,
         "seed": run.seed,
         "key": job.key,
-        "evaluation_hash": sources.hash_of(setting.evaluate.partition(":")[0]),
+        "evaluation_hash": sources.source_hash(setting.evaluate.partition(":")[0]),
         "evaluation": _resolve(setting.evaluate)(config, job.model, test, setting.data_root),
     }
     store.write_atomically(job.evaluation, store.record_text(record))

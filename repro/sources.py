@@ -1,7 +1,8 @@
 """A digest of the code that made a result: what must be the same for the result to be the same.
 
 It covers the modules of ours that the work imports, directly or through others, wherever in them the import stands.
-Tools beside them (benchmarks, prediction on a corpus) can grow without a finished run growing stale.
+Tools beside them (benchmarks, prediction on a corpus) can grow without a finished run growing stale. Modules in Triton
+count only where Triton runs: what they hold cannot have touched a result made on a CPU.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+import torch
 
 TRAINING = "clamp.train"
 
@@ -19,31 +23,41 @@ _PACKAGES = ("clamp", "kernels", "repro")
 _MAY_HAVE_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def source_hash() -> str:
-    """16 hex digits of what training does."""
-    return hash_of(TRAINING)
+def source_hash(start: str = TRAINING) -> str:
+    """16 hex digits of what module `start` does on this machine."""
+    return hash_of(start, triton=torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1")
+
+
+def todays_hashes() -> tuple[str, str]:
+    """What training does today, without Triton (on a CPU) and with it (on a GPU)."""
+    return hash_of(TRAINING, triton=False), hash_of(TRAINING, triton=True)
 
 
 @cache
-def hash_of(start: str) -> str:
+def hash_of(start: str, *, triton: bool) -> str:
     """16 hex digits of module `start` and what it imports of ours; comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
-    for name, file in sorted(imported_modules(start).items()):
+    for name, file in sorted(imported_modules(start, triton=triton).items()):
         digest.update(f"{name}\n".encode())
         digest.update(syntax(file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 
 
-def imported_modules(start: str) -> dict[str, Path]:
-    """Module `start` and all of ours that it imports, however indirectly: dotted name -> file."""
+def imported_modules(start: str, *, triton: bool) -> dict[str, Path]:
+    """Module `start` and all of ours that it imports, however indirectly: dotted name -> file.
+
+    Without `triton`, modules that import Triton are left out, and what only they import.
+    """
     found: dict[str, Path] = {}
     waiting = [start]
     while waiting:
         name = waiting.pop()
         file = None if name in found else _file_of(name)
         if file is not None:
-            found[name] = file
-            waiting += _imports_of(file, name if file.name == "__init__.py" else name.rpartition(".")[0])
+            imports = list(_imports_of(file, name if file.name == "__init__.py" else name.rpartition(".")[0]))
+            if triton or "triton" not in imports:
+                found[name] = file
+                waiting += imports
     return found
 
 

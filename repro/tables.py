@@ -27,13 +27,13 @@ _FOLDER = Path(__file__).parent
 
 
 def gather(
-    records: Sequence[Record], evaluations: Sequence[Record], source_hash: str, resamples: int = RESAMPLES
+    records: Sequence[Record], evaluations: Sequence[Record], todays_hashes: tuple[str, str], resamples: int = RESAMPLES
 ) -> Evidence:
-    """What tables are made from. Rows of records made by sources other than `source_hash` are marked."""
+    """What tables are made from. Rows of records made by sources other than `todays_hashes` are marked."""
     reported, trials = (
         pd.read_csv(_FOLDER / name, dtype=str, keep_default_na=False) for name in ("reported.csv", "trials.csv")
     )
-    return Evidence(blocks(records, evaluations), reported, trials, Marks(source_hash), resamples)
+    return Evidence(blocks(records, evaluations), reported, trials, Marks(todays_hashes), resamples)
 
 
 def make_tables(evidence: Evidence) -> list[Table]:

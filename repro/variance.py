@@ -55,7 +55,7 @@ def variance(evidence: Evidence) -> Table:
             "Seeds' share: of the sum of both variances.",
             "Detectable: the smallest true difference to CLAMP that the paired test over tweets, or over seeds, would "
             "find four times in five, unadjusted; three seeds at least.",
-            "Core-hours: seconds of training times threads, summed over seeds; on a busy machine they are too high.",
+            "Core-hours: processor time of training, all threads, summed over seeds.",
             SELECTION,
             *provenance_footer(list(evidence.grouped.values()), evidence.marks),
         ),
@@ -67,8 +67,7 @@ def _sd_over_tweets(cell: Cell, resamples: int) -> float:
 
 
 def core_hours(cell: Cell) -> float:
-    costs = [(r["result"]["cost"]["train_seconds"], r["config"]["train"]["threads"]) for r in cell.records]
-    return sum(seconds * threads for seconds, threads in costs) / 3600
+    return sum(record["result"]["cost"]["cpu_seconds"] for record in cell.records) / 3600
 
 
 def _finding(place: Place, block: Block, sd_over_tweets: dict[str, float]) -> str:

@@ -80,9 +80,9 @@ class EncodedTweets:
         return len(self.tweets)
 
     @property
-    def lengths(self) -> list[int]:
-        """Sub-words of every tweet, its proxy text included: what a batch is padded to."""
-        return [len(row.ids) + len(row.proxy_ids) for row in self._encoded]
+    def lengths_N2(self) -> np.ndarray:
+        """Sub-words of every tweet and of its proxy text: the two parts that a batch pads."""
+        return np.array([(len(row.ids), len(row.proxy_ids)) for row in self._encoded]).reshape(-1, 2)
 
     def _encode(self, tweet: Tweet) -> _Encoded:
         words = self._readable(tweet.words)
@@ -158,14 +158,3 @@ class EncodedTweets:
             image_mask_B=image_mask_B,
             **visual,
         )
-
-
-def length_bucketed(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> list[list[int]]:
-    """Every index once, in batches of similar length: shuffled, sorted within pools of 16 batches, batches shuffled."""
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    pool = 16 * batch_size
-    batches: list[list[int]] = []
-    for start in range(0, len(order), pool):
-        chunk = sorted(order[start : start + pool], key=lambda index: lengths[index])
-        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 from builders import tiny_config, tweets, with_proxies
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from clamp.data import VOCABULARY, Aspect, DataError, Tweet
-from clamp.data.collate import EncodedTweets, length_bucketed
+from clamp.data.collate import EncodedTweets
 from clamp.encoders import word_level_tokenizer
 from clamp.tagging import IGNORED, TAG_INDEX
 
@@ -138,28 +136,7 @@ def test_moving_a_batch_keeps_it_whole() -> None:
     assert moved.proxy_ids_BL is None
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 2**31))
-def test_bucketing_takes_every_tweet_once_in_full_batches_but_one(lengths: list[int], size: int, seed: int) -> None:
-    batches = length_bucketed(lengths, size, torch.Generator().manual_seed(seed))
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    assert len(batches) == -(-len(lengths) // size)
-    assert sum(len(batch) < size for batch in batches) <= 1
-    assert batches == length_bucketed(lengths, size, torch.Generator().manual_seed(seed))
-
-
-def test_bucketing_saves_padding_and_shuffles() -> None:
-    lengths = np.random.default_rng(0).integers(5, 60, size=640).tolist()
-
-    def padded(batches: list[list[int]]) -> int:
-        return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
-
-    bucketed = length_bucketed(lengths, 8, torch.Generator().manual_seed(0))
-    in_order = [list(range(start, start + 8)) for start in range(0, 640, 8)]
-    assert padded(bucketed) < 1.15 * sum(lengths) < padded(in_order)
-    assert bucketed != length_bucketed(lengths, 8, torch.Generator().manual_seed(1))
-
-
 def test_lengths_count_the_proxy_too() -> None:
     some = with_proxies(tweets(2))
-    assert encoded(some).lengths == [len(tweet.words) for tweet in some]
-    assert encoded(some, vision__kind="proxy").lengths == [len(tweet.words) + 6 for tweet in some]
+    assert encoded(some).lengths_N2.tolist() == [[len(tweet.words), 0] for tweet in some]
+    assert encoded(some, vision__kind="proxy").lengths_N2.tolist() == [[len(tweet.words), 6] for tweet in some]

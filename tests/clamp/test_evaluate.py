@@ -124,8 +124,6 @@ def test_predictions_come_in_the_order_of_the_data() -> None:
     )
     batches = [indices for indices, _ in in_batches(data, 3)]
     assert sorted(index for indices in batches for index in indices) == list(range(len(some)))
-    lengths = [data.lengths[index] for indices in batches for index in indices]
-    assert lengths == sorted(lengths)
 
 
 def told(name: str, aspects: tuple[Aspect, ...], **changes: object) -> Tweet:

@@ -34,7 +34,7 @@ from repro.variants import GROUPS, VARIANTS
 VISUALS: dict[str, dict[str, Any]] = {
     "conv": {},
     "transformer": {"model__vision": {"kind": "transformer", "encoder": {"architecture": VIT}, "image_size": 32}},
-    "proxy": {"model__vision": {"kind": "proxy"}},
+    "proxy": {"model__vision": {"kind": "proxy"}, "model__width": 24},  # not the encoder's: with a projection
 }
 
 SWITCHES: dict[str, dict[str, Any]] = {

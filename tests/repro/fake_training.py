@@ -78,6 +78,12 @@ def result(config: Config, n_test: int = 2) -> dict[str, Any]:
         "per_tweet": {"test": [[1, 1, 1]] * n_test},
         "curve": curve,
         "weighting": None,
-        "cost": {"parameters": 10, "flops_per_tweet": 10, "train_seconds": 1.0, "peak_memory_bytes": 10},
+        "cost": {
+            "parameters": 10,
+            "flops_per_tweet": 10,
+            "train_seconds": 1.0,
+            "cpu_seconds": 1.0,
+            "peak_memory_bytes": 10,
+        },
         "images": {name: {"present": n_test, "absent": 0} for name in ("train", "dev", "test")},
     }

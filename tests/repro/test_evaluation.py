@@ -53,7 +53,7 @@ def test_a_run_is_evaluated_with_its_training_and_again_only_when_evaluation_cha
     assert main(grid) == 0
     (file,) = tmp_path.glob("runs/*/text_only/*/evaluation.json")
     record = json.loads(file.read_text())
-    assert record["evaluation_hash"] == sources.hash_of(EVALUATE.partition(":")[0])
+    assert record["evaluation_hash"] == sources.source_hash(EVALUATE.partition(":")[0])
     assert [r["evaluation"] for r in store.published_evaluations(tmp_path / "out" / "results")] == [
         record["evaluation"]
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import SOURCE, record, suite
+from made_up import TODAYS, record, suite
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -24,25 +24,25 @@ FEW = [record(variant, seed, epochs=8 - seed) for variant in ("full", "text_only
 
 def axes_of(name: str, records: list) -> list:
     _, panels_of, draw = figures._FIGURES[name]
-    return draw(panels_of(blocks(records)), SOURCE).axes
+    return draw(panels_of(blocks(records)), TODAYS).axes
 
 
 def test_no_record_no_figure(tmp_path: Path):
-    assert write_figures([], tmp_path, SOURCE) == []
+    assert write_figures([], tmp_path, TODAYS) == []
     assert planned_figures([]) == {}
 
 
 def test_only_what_the_records_suffice_for_is_drawn(tmp_path: Path):
     text_only = [record("text_only", profile="offline", dataset="twitter2015")]
     assert list(planned_figures(text_only)) == ["learning_curves"]
-    paths = write_figures(text_only, tmp_path, SOURCE)
+    paths = write_figures(text_only, tmp_path, TODAYS)
     assert [path.name for path in paths] == ["learning_curves.png", "learning_curves.pdf"]
     assert list(planned_figures(FEW)) == ["learning_curves", "loss_weights", "ablations"]
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path):
-    first = write_figures(FEW, tmp_path / "a", SOURCE)
-    second = write_figures(FEW[::-1], tmp_path / "b", SOURCE)
+    first = write_figures(FEW, tmp_path / "a", TODAYS)
+    second = write_figures(FEW[::-1], tmp_path / "b", TODAYS)
     assert len(first) == len(second) == 6
     assert [a.read_bytes() for a in first] == [b.read_bytes() for b in second]
     for path in first:
@@ -51,7 +51,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path):
 
 
 def test_pictures_are_a_column_wide_and_nothing_touches_their_edge(tmp_path: Path):
-    for path in write_figures(FEW, tmp_path, SOURCE):
+    for path in write_figures(FEW, tmp_path, TODAYS):
         if path.suffix == ".png":
             pixels = np.asarray(Image.open(path).convert("L"))
             assert pixels.shape[1] == round(figures.COLUMN * 200)
@@ -135,6 +135,6 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(StoreError, match=re.escape("learning_curves.png: No space left")):
-        write_figures(FEW, tmp_path, SOURCE)
+        write_figures(FEW, tmp_path, TODAYS)
     assert target.read_text() == "what was there before"
     assert [path.name for path in tmp_path.iterdir()] == ["learning_curves.png"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import SOURCE, evaluation, evidence_of, record
+from made_up import TODAYS, evaluation, evidence_of, record
 
 from repro.figure_sentences import figure_sentences
 from repro.figures import planned_figures, write_figures
@@ -63,7 +63,7 @@ def report(scores: dict[str, float]) -> str:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
     records, evaluations = made_from(SYSTEMS)
-    write_figures(records, out, SOURCE)
+    write_figures(records, out, TODAYS)
     evidence = evidence_of(records, evaluations)
     figures = pictures(evidence, planned_figures(records), None, out)
     write_report(evidence, make_tables(evidence), figures, out)

@@ -66,7 +66,9 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "clamp/data/files.py": "def load(): ...\n",
         "clamp/predict.py": "from clamp import model\n",
         "kernels/__init__.py": "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from kernels.norm import norm\n",
-        "kernels/norm.py": "import torch\n",
+        "kernels/norm.py": "def f():\n    import kernels.fused\n",
+        "kernels/fused.py": "import triton\nimport kernels.blocks\n",
+        "kernels/blocks.py": "",
         "kernels/fast.py": "import kernels.tiles.small\n",
         "kernels/tiles/__init__.py": "",
         "kernels/tiles/small.py": "",
@@ -81,10 +83,29 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_covers_what_training_imports_wherever_the_import_stands(packages: Path) -> None:
-    assert set(imported_modules(TRAINING)) == {
+    anywhere = {
         "clamp", "clamp.train", "clamp.model", "clamp.data", "clamp.data.files",
         "kernels", "kernels.norm", "kernels.fast", "kernels.tiles", "kernels.tiles.small",
     }  # fmt: skip
+    assert set(imported_modules(TRAINING, triton=False)) == anywhere
+    assert set(imported_modules(TRAINING, triton=True)) == anywhere | {"kernels.fused", "kernels.blocks"}
+
+
+@pytest.mark.parametrize("name", ["kernels/fused.py", "kernels/blocks.py"])
+def test_triton_counts_only_where_it_runs(packages: Path, name: str) -> None:
+    on_cpu, on_gpu = sources.todays_hashes()
+    with (packages / name).open("a") as file:
+        file.write("y = 2\n")
+    assert sources.todays_hashes()[0] == on_cpu
+    assert sources.todays_hashes()[1] != on_gpu
+
+
+def test_an_interpreted_kernel_counts(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu, on_gpu = sources.todays_hashes()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for interprets, expected in (("0", on_cpu), ("1", on_gpu)):
+        monkeypatch.setenv("TRITON_INTERPRET", interprets)
+        assert sources.source_hash() == expected
 
 
 @pytest.mark.parametrize("name", ["clamp/predict.py", "kernels/bench.py", "kernels/new.py", "clamp/notes.md"])
@@ -113,8 +134,9 @@ def test_a_new_import_and_a_new_name_count(packages: Path) -> None:
 
 
 def test_the_real_closure_holds_the_operators_and_the_model() -> None:
-    modules = imported_modules(TRAINING)
+    modules = imported_modules(TRAINING, triton=False)
     assert {"clamp.train", "clamp.fusion", "clamp.data.synthetic", "kernels.attention", "kernels.reference"} <= set(
         modules
     )
     assert not any("bench" in name for name in modules)
+    assert "kernels.attention_forward" in imported_modules(TRAINING, triton=True).keys() - modules.keys()

@@ -315,7 +315,7 @@ def test_records_of_other_sources_are_marked():
     made = tables(records)["main_synthetic"]
     assert {"CLAMP", "text only†"} <= set(made.frame.method)
     text = as_markdown(made)
-    assert f"- † has runs made by other sources than today's ({SOURCE})." in text
+    assert f"- † has runs made by other sources than today's ({SOURCE} on a CPU, {'e' * 16} on a GPU)." in text
     assert f"Sources (hash): {SOURCE}; {'f' * 16}." in text
     assert "‡" not in text
 

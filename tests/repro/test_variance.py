@@ -34,11 +34,10 @@ def test_the_sentence_says_which_spread_is_larger():
     assert "nothing is known of the spread over seeds" in variance(evidence_of([record("full")])).findings[0]
 
 
-def test_core_hours_are_seconds_times_threads():
+def test_core_hours_are_processor_time():
     records = [record("full", seed) for seed in range(2)]
-    for r in records:
-        r["result"]["cost"]["train_seconds"] = 1800.0
-    records[1]["config"]["train"]["threads"] = 4
+    for r, seconds in zip(records, (1800.0, 7200.0), strict=True):
+        r["result"]["cost"]["cpu_seconds"] = seconds
     cell = evidence_of(records).block(("synthetic", "synthetic"))["full"]
     assert core_hours(cell) == pytest.approx(2.5)
 

@@ -106,7 +106,7 @@ def test_without_captions_it_is_text_only_bit_for_bit() -> None:
 
 def test_lengths_count_the_caption() -> None:
     data = EncodedTweets([TWEET, replace(TWEET, proxy=None)], separating_tokenizer(), config())
-    assert data.lengths == [14, 5]
+    assert data.lengths_N2.tolist() == [[14, 0], [5, 0]]
 
 
 def test_the_image_mask_tells_who_has_a_caption() -> None:

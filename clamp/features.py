@@ -146,7 +146,7 @@ def cached_features(model: Tagger, store: FeatureStore) -> Iterator[None]:
     text_encoder = model.text_encoder
     states = text_encoder.encoder
     vision_encoder = model.vision_encoder if hasattr(model, "vision_encoder") else None
-    text_encoder.encoder = CachedText(states, store)  # type: ignore[assignment]  # called as a transformers model is
+    text_encoder.encoder = CachedText(states, store)  # called as a transformers model is
     if vision_encoder is not None:
         model.vision_encoder = CachedVision(vision_encoder, store)  # type: ignore[assignment]
     try:

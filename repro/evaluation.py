@@ -17,35 +17,44 @@ from clamp.config import Config
 from clamp.data import Tweet
 from clamp.data.collate import EncodedTweets
 from clamp.data.schema import POLARITIES
-from clamp.evaluate import in_batches, predict, score
+from clamp.evaluate import Predictions, in_batches, predict, score
 from clamp.model import Tagger
 from clamp.tagging import TAGS, Span, TagDecoder
 from repro.conditions import conditions
+from repro.mechanism.measure import mechanism
 from repro.peer_rules import joint_f1_by_rule, polarity_f1_by_rule
 
 
 def evaluate(config: Config, model_folder: Path, test: list[Tweet], root: Path | None) -> dict[str, Any]:
-    """{"clean": scores, "conditions": {name: scores}, "rules": {...}}, JSON-ready; scores as in a record's metrics.
+    """{"clean": scores, "conditions": {name: scores}, "rules": {...}, "mechanism": {...}}, JSON-ready.
 
-    config is the run's, model_folder its best checkpoint, root the folder of the real data sets.
+    Scores are as in a record's metrics; `repro.mechanism.measure` says what the last part holds. config is the run's,
+    model_folder its best checkpoint, root the folder of the real data sets.
     """
     model = ARCHITECTURES[config.model.architecture].from_pretrained(model_folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     batch_size = config.train.batch_size
+    data = EncodedTweets(test, model.tokenizer, model.config)
+    predictions = predict(model, data, batch_size=batch_size)
     return {
-        "clean": _scores(model, test, batch_size),
+        "clean": _scores(predictions, test),
         "conditions": {
-            name: _scores(model, condition.change(test, config), batch_size)
+            name: _changed_scores(model, condition.change(test, config), batch_size)
             for name, condition in conditions(config, root).items()
         },
-        "rules": _rules(model, test, batch_size),
+        "rules": _rules(model, data, predictions, batch_size),
+        "mechanism": mechanism(model, config, test, predictions),
     }
 
 
-def _scores(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, Any]:
+def _changed_scores(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, Any]:
     data = EncodedTweets(tweets, model.tokenizer, model.config)
-    found = score(predict(model, data, batch_size=batch_size), tweets)
+    return _scores(predict(model, data, batch_size=batch_size), tweets)
+
+
+def _scores(predictions: Predictions, tweets: list[Tweet]) -> dict[str, Any]:
+    found = score(predictions, tweets)
     return {"joint": found["joint"], "mate": found["mate"], "masc_accuracy": found["masc"]["accuracy"]}
 
 
@@ -71,12 +80,12 @@ def _tagged(model: Tagger, data: EncodedTweets, batch_size: int) -> _Tagged:
     return found
 
 
-def _rules(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, dict[str, float]]:
-    data = EncodedTweets(tweets, model.tokenizer, model.config)
+def _rules(
+    model: Tagger, data: EncodedTweets, predictions: Predictions, batch_size: int
+) -> dict[str, dict[str, float]]:
     tagged = _tagged(model, data, batch_size)
-    polarities = np.array(predict(model, data, batch_size=batch_size).polarities)
-    gold = [POLARITIES.index(aspect.polarity) for tweet in tweets for aspect in tweet.aspects]
+    gold = [POLARITIES.index(aspect.polarity) for tweet in data.tweets for aspect in tweet.aspects]
     return {
-        "joint": joint_f1_by_rule(tagged.tags, tagged.viterbi, tweets),
-        "masc": polarity_f1_by_rule(polarities, gold),
+        "joint": joint_f1_by_rule(tagged.tags, tagged.viterbi, data.tweets),
+        "masc": polarity_f1_by_rule(np.array(predictions.polarities), gold),
     }

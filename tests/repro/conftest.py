@@ -19,6 +19,7 @@ from repro.store import Job
 
 # Runs are processes of their own, which import their training function by name.
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "clamp"))  # its builders of tiny models
 
 ROOT = Path(__file__).parents[2]
 TINY = {"data": {"synthetic": {"train": 4, "dev": 2, "test": 2}}, "train": {"epochs": 3}}

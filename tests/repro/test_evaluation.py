@@ -43,6 +43,9 @@ def test_evaluation_scores_the_checkpoint_under_every_condition(
     # this profile decodes by Viterbi, so that rule is the record's own
     assert found["rules"]["joint"]["viterbi"] == result["metrics"]["test"]["joint"]["f1"]
     assert found["rules"]["masc"]["macro"] == result["metrics"]["test"]["masc"]["macro_f1"]
+    assert sum(found["mechanism"]["calibration"]["count"]) == gold
+    seen = {name for name in ("alignment", "counterfactuals", "attention") if found["mechanism"][name] is not None}
+    assert seen == ({"alignment", "counterfactuals", "attention"} if variant == "full" else set())
 
 
 def test_a_run_is_evaluated_with_its_training_and_again_only_when_evaluation_changed(

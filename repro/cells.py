@@ -23,11 +23,12 @@ from repro.stats import (
     standing,
     t_against_zero,
 )
-from repro.variants import VARIANTS
+from repro.variants import STANDING, VARIANTS
 
 Record = dict[str, Any]
 Place = tuple[str, str]  # profile, data set
 PLACES: list[Place] = [(profile, dataset) for profile, made in PROFILES.items() for dataset in made.seeds]
+GENERATED: Place = ("synthetic", "synthetic")
 DATASET_TITLES = {"synthetic": "generated tweets", "twitter2015": "Twitter-2015", "twitter2017": "Twitter-2017"}
 
 
@@ -62,17 +63,19 @@ class Cell:
 Block = dict[str, Cell]  # variant -> its cell; a variant that was not run is absent
 
 
-def blocks(records: Sequence[Record], evaluations: Sequence[Record] = ()) -> dict[Place, Block]:
-    """The cells of each place with records; profiles, data sets, variants and seeds in fixed order.
+def blocks(
+    records: Sequence[Record], evaluations: Sequence[Record] = (), variants: Sequence[str] = STANDING
+) -> dict[Place, Block]:
+    """The cells of each place with records of these variants; profiles, data sets, variants, seeds in fixed order.
 
     An evaluation counts where it is of the very run that is there.
     """
     found: dict[Place, Block] = {}
     evaluated = {_run_of(evaluation): evaluation for evaluation in evaluations}
-    ran = {(record["profile"], record["experiment"]) for record in records}
+    ran = {(record["profile"], record["experiment"]) for record in records if record["variant"] in variants}
     for place in [place for place in PLACES if place in ran]:
         found[place] = {}
-        for variant in VARIANTS:
+        for variant in variants:
             of_variant = [r for r in records if (r["profile"], r["experiment"], r["variant"]) == (*place, variant)]
             if of_variant:
                 of_variant.sort(key=lambda record: record["seed"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
 
-from repro.cells import DATASET_TITLES, Block, Comparison, Place, compare
+from repro.cells import DATASET_TITLES, GENERATED, Block, Comparison, Place, compare
 from repro.experiments import PROFILES
 from repro.footer import Marks
 from repro.stats import RESAMPLES
@@ -25,6 +25,7 @@ MAIN_PAIRS = [
 class Evidence:
     """Cells by place, published figures, trials on dev, how rows are marked, and the number of resamples.
 
+    `swept` are the systems on generated tweets of other difficulty, which only the sweep's table and figure show.
     A comparison is tested once, among those of one table, and has the same p value wherever it is spoken of.
     """
 
@@ -33,9 +34,14 @@ class Evidence:
     trials: pd.DataFrame
     marks: Marks
     resamples: int = RESAMPLES
+    swept: Block = field(default_factory=dict)
 
     def block(self, place: Place) -> Block:
         return self.grouped.get(place, {})
+
+    def everything(self, place: Place) -> Block:
+        """With the sweep's cells, which are the generated tweets'."""
+        return {**self.block(place), **(self.swept if place == GENERATED else {})}
 
     def profiles_of(self, dataset: str) -> dict[str, Block]:
         """The block of each profile that there is for this data set."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from repro.cells import Block, Cell, Record
 from repro.stats import LEAST_SEEDS, RESAMPLES
@@ -78,7 +79,13 @@ def _settings(record: Record, own: Collection[str]) -> object:
     """What all rows of a block should share: training and data, but for the seed and what a variant changes (`own`)."""
     own = {"train.seed", "data.visual", "data.proxy_fields", *own}
     config = record["config"]
-    return {part: {k: v for k, v in config[part].items() if f"{part}.{k}" not in own} for part in ("train", "data")}
+    settings = {part: _dotted(config[part], f"{part}.") for part in ("train", "data")}
+    return {part: {k: v for k, v in values.items() if k not in own} for part, values in settings.items()}
+
+
+def _dotted(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    parts = [_dotted(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v} for k, v in values.items()]
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def _data_hash(manifest: dict[str, str]) -> str:

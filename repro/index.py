@@ -17,7 +17,7 @@ def coverage(evidence: Evidence) -> pd.DataFrame:
     """How many variants and runs there are of each profile and data set."""
 
     def row(place: Place) -> dict[str, str]:
-        block = evidence.block(place)
+        block = evidence.everything(place)
         possible = sum(means_something(variant, *place) for variant in VARIANTS)
         return {
             "profile": place[0],

@@ -13,6 +13,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from repro.cells import PLACES
 from repro.evidence import Evidence
 from repro.figure_sentences import figure_sentences
 from repro.index import coverage
@@ -54,7 +55,7 @@ def _verdicts(tables: Sequence[Table]) -> list[tuple[Table, list[str]]]:
 
 
 def _runs(evidence: Evidence) -> int:
-    return sum(cell.n for block in evidence.grouped.values() for cell in block.values())
+    return sum(cell.n for place in PLACES for cell in evidence.everything(place).values())
 
 
 def _introduction(evidence: Evidence) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from repro.ablations import ablations
-from repro.cells import DATASET_TITLES, PLACES, Record, blocks
+from repro.cells import DATASET_TITLES, GENERATED, PLACES, Record, blocks
 from repro.claims import claims_table, ledger
 from repro.evidence import Evidence
 from repro.falls import domain_shift, robustness
@@ -22,6 +22,7 @@ from repro.scoring import scoring_rules, selection_rules
 from repro.sensitivity import sensitivity
 from repro.stats import RESAMPLES
 from repro.variance import variance
+from repro.variants import GROUPS
 
 _FOLDER = Path(__file__).parent
 
@@ -33,12 +34,13 @@ def gather(
     reported, trials = (
         pd.read_csv(_FOLDER / name, dtype=str, keep_default_na=False) for name in ("reported.csv", "trials.csv")
     )
-    return Evidence(blocks(records, evaluations), reported, trials, Marks(todays_hashes), resamples)
+    swept = blocks(records, evaluations, GROUPS["sweep"]).get(GENERATED, {})
+    return Evidence(blocks(records, evaluations), reported, trials, Marks(todays_hashes), resamples, swept)
 
 
 def make_tables(evidence: Evidence) -> list[Table]:
     """Every table, the verdicts first."""
-    generated = evidence.block(("synthetic", "synthetic"))
+    generated = evidence.block(GENERATED)
     return [
         claims_table(ledger(evidence), evidence),
         *(main_results(evidence, dataset) for dataset in DATASET_TITLES),

@@ -10,7 +10,7 @@ from repro.footer import SELECTION, provenance_footer
 from repro.render import NOT_RUN, Table, percent
 from repro.rows import Row, frame_by_place, place_title
 from repro.stats import detectable_over_seeds, minimum_detectable_difference, summarise
-from repro.variants import VARIANTS
+from repro.variants import STANDING
 
 _COLUMNS = ["F1", "sd over seeds", "sd over tweets", "seeds' share", "detectable, tweets", "detectable, seeds",
             "core-hours"]  # fmt: skip
@@ -41,7 +41,7 @@ def variance(evidence: Evidence) -> Table:
         return made
 
     def variants(place: Place) -> list[str]:
-        return [variant for variant in VARIANTS if variant in evidence.block(place)]
+        return [variant for variant in STANDING if variant in evidence.block(place)]
 
     return Table(
         name="variance",

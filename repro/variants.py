@@ -81,9 +81,34 @@ _DESCRIPTIONS = {  # which only Twitter-2017 has
     ),
 }
 
-VARIANTS: dict[str, Variant] = _PARTS | _BASELINES | _SETTINGS | _ATTEMPTS | _DESCRIPTIONS
+SWEPT_SYSTEMS = ("full", "no_paf", "no_mcl", "no_ama")
+SWEPT_POINTS = {  # knob of the generated data -> the values to which it alone is set, beside its default
+    "distractors": (0, 4, 8),
+    "image_told_share": (0.25, 0.75),
+}
+_WORDS_FOR_POINTS = {"distractors": "{} distractors", "image_told_share": "image-told share {}"}
+
+
+def swept_name(system: str, knob: str, value: float) -> str:
+    """The variant that is `system` on generated data with one knob turned to `value`."""
+    return f"{system}_{knob}_{value}"
+
+
+_SWEEP = {
+    swept_name(system, knob, value): Variant(
+        f"{_PARTS[system].label}, {_WORDS_FOR_POINTS[knob].format(value)}",
+        {**_PARTS[system].overrides, f"data.synthetic.{knob}": value},
+        "synthetic",
+    )
+    for knob, values in SWEPT_POINTS.items()
+    for value in values
+    for system in SWEPT_SYSTEMS
+}
+
+VARIANTS: dict[str, Variant] = _PARTS | _BASELINES | _SETTINGS | _ATTEMPTS | _DESCRIPTIONS | _SWEEP
 
 SUITE = (*_PARTS, *_BASELINES)  # what is compared with CLAMP, on the same data and trials
+STANDING = tuple(name for name in VARIANTS if name not in _SWEEP)  # all on their profile's own data
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "main": ("full", *_BASELINES, *_DESCRIPTIONS),
@@ -91,6 +116,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "ablations": (*_PARTS, "text_only"),
     "sensitivity": tuple(_SETTINGS),
     "attempts": (*_ATTEMPTS, "no_mcl", "no_gate"),
+    "sweep": tuple(_SWEEP),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 from clamp.baselines import ARCHITECTURES
 from clamp.config import ConfigError, override
 from repro.experiments import PROFILES, Inputs, Run, plan
-from repro.variants import GROUPS, SUITE, VARIANTS, means_something
+from repro.variants import GROUPS, SUITE, SWEPT_POINTS, SWEPT_SYSTEMS, VARIANTS, means_something, swept_name
 
 INPUTS = Inputs({"train.json": "a"}, None, "s")
 THREE_SEEDS = {"full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single_cross_attention", "text_only"}
@@ -75,7 +75,7 @@ def test_every_variant_is_a_different_run(profile: str) -> None:
 
 
 def test_full_adds_other_settings_and_gives_every_ablation_and_baseline_three_seeds() -> None:
-    one = dict.fromkeys([("synthetic", v) for v in GROUPS["sensitivity"]], 1)
+    one = dict.fromkeys([("synthetic", v) for v in (*GROUPS["sensitivity"], *GROUPS["sweep"])], 1)
     assert cells(plan("synthetic", full=True)) == one | {("synthetic", v): 3 for v in SUITE}
     offline = cells(plan("offline", full=True, datasets=["twitter2015"]))
     settings = {("twitter2015", v): 1 for v in set(GROUPS["attempts"]) - set(SUITE)}
@@ -83,6 +83,21 @@ def test_full_adds_other_settings_and_gives_every_ablation_and_baseline_three_se
     paper = cells(plan("paper", full=True))
     assert cells(plan("paper")).items() <= paper.items()
     assert paper["twitter2017", "scale_2"] == 1
+
+
+def test_the_sweep_turns_one_knob_of_the_generated_data_and_keeps_each_systems_own_change() -> None:
+    for system in SWEPT_SYSTEMS:
+        (usual,) = plan("synthetic", only=[system], seeds=1)
+        for knob, values in SWEPT_POINTS.items():
+            for value in values:
+                (swept,) = plan("synthetic", only=[swept_name(system, knob, value)])
+                data = dataclasses.replace(
+                    usual.config.data, synthetic=dataclasses.replace(usual.config.data.synthetic, **{knob: value})
+                )
+                assert swept.config == dataclasses.replace(usual.config, data=data) != usual.config
+    assert not set(GROUPS["sweep"]) & {run.variant for run in plan("synthetic")}
+    with pytest.raises(ConfigError, match="nothing to run"):
+        plan("paper", only=["sweep"])
 
 
 def test_what_only_one_data_set_has_is_planned_nowhere_else() -> None:

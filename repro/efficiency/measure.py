@@ -1,0 +1,297 @@
+"""`python -m repro efficiency`: measure on this machine, and write results/efficiency/cpu.json and gpu.json.
+
+A report is a list of rows, each of a section; a section that fails says why and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from clamp.model import Clamp
+from kernels.bench.report import write
+from kernels.bench.timing import explain
+from repro import provenance
+from repro.efficiency import profile
+from repro.efficiency.corpus import corpus_batches, passes
+from repro.efficiency.memory import peaks
+from repro.efficiency.steps import infer, inference_parts, make_optimiser, train, training_parts
+from repro.efficiency.systems import (
+    ENCODERS,
+    GENERATIVE,
+    PAPER,
+    TINY,
+    Encoders,
+    Size,
+    build,
+    make_batch,
+    systems,
+)
+from repro.efficiency.timing import Rounds, Seconds, in_turns, ratios, spread
+from repro.experiments import Inputs
+from repro.sources import source_hash
+
+SCHEMA = 1
+Row = dict[str, Any]
+SMALL, LARGE, TRAINING, CORPUS = 1, 32, 16, 16  # tweets in a batch
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long each section goes on, the batches of the series, and what compiles."""
+
+    small: Rounds
+    large: Rounds
+    series: Rounds
+    training: Rounds
+    sizes: Rounds
+    parts: Rounds
+    compiled: Rounds
+    corpus: Rounds
+    profile: Rounds
+    batches: tuple[int, ...]
+    corpus_tweets: int
+    compiler: str
+
+
+FULL = Effort(
+    small=Rounds(20, 70.0),
+    large=Rounds(3, 120.0),
+    series=Rounds(3, 40.0),
+    training=Rounds(3, 120.0),
+    sizes=Rounds(5, 15.0),
+    parts=Rounds(3, 20.0),
+    compiled=Rounds(3, 15.0),
+    corpus=Rounds(3, 0.0),
+    profile=Rounds(20, 5.0),
+    batches=(1, 2, 4, 8, 16, 32),
+    corpus_tweets=32,
+    compiler="inductor",
+)
+_ONCE = Rounds(1, 0.0)
+QUICK = Effort(
+    *[_ONCE] * 9, batches=(1, 2), corpus_tweets=4, compiler="eager"
+)  # traces, and leaves the code generation out
+
+
+class Bench:
+    """The systems on one device, and the sections that measure them; each section yields rows."""
+
+    def __init__(self, size: Size, effort: Effort, device: torch.device) -> None:
+        self.size, self.effort, self.device = size, effort, device
+        self.shared = Encoders.of(size, size.image_size, device)
+        self.models: dict[str, nn.Module] = {name: build(name, size, device, self.shared) for name in systems(device)}
+
+    @property
+    def own(self) -> str:
+        """CLAMP on the operators that a run takes on this device."""
+        return "clamp_triton" if self.device.type == "cuda" else "clamp_torch"
+
+    def _clamp(self) -> Clamp:
+        model = self.models[self.own]
+        assert isinstance(model, Clamp)
+        return model
+
+    def sections(self) -> dict[str, Callable[[], Iterator[Row]]]:
+        return {
+            "counts": self._counts,
+            "latency": self._latency,
+            "batches": self._batches,
+            "sizes": self._sizes,
+            "inference parts": self._inference_parts,
+            "training": self._training,
+            "corpus": self._corpus,
+            "compiled": self._compiled,
+            "profile": self._profile,
+            "memory": self._memory,
+        }
+
+    def _counts(self) -> Iterator[Row]:
+        """Parameters, and FLOPs of one tweet."""
+        for name, model in self.models.items():
+            batch = make_batch(self.size, 1, self.device, name=name)
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            yield {"variant": name, "parameters": parameters, "flops": flops(model, partial(infer, model, batch))}
+
+    def _latency(self) -> Iterator[Row]:
+        for count, rounds in ((SMALL, self.effort.small), (LARGE, self.effort.large)):
+            calls = {
+                name: partial(infer, model, make_batch(self.size, count, self.device, name=name))
+                for name, model in self.models.items()
+            }
+            if count == SMALL:
+                in_turns(calls, Rounds(2, 0.0), self.device)  # first calls allocate, and on CUDA compile
+            yield from _timed(in_turns(calls, rounds, self.device), {"batch": count})
+
+    def _batches(self) -> Iterator[Row]:
+        for count in self.effort.batches:
+            batch = make_batch(self.size, count, self.device)
+            calls = {name: partial(infer, self.models[name], batch) for name in (ENCODERS, self.own)}
+            yield from _timed(in_turns(calls, self.effort.series, self.device), {"batch": count})
+
+    def _sizes(self) -> Iterator[Row]:
+        """Images of other sizes, then texts of other lengths."""
+        for side in self.size.image_sizes:
+            shared = Encoders.of(self.size, side, self.device, self.shared.text)
+            models = {name: build(name, self.size, self.device, shared) for name in (ENCODERS, self.own)}
+            batch = make_batch(self.size, 1, self.device, image_size=side)
+            yield from self._of_size(models, batch, {"regions": self.size.regions(side)})
+        for tokens in self.size.token_counts:
+            models = {name: self.models[name] for name in (ENCODERS, self.own)}
+            yield from self._of_size(models, make_batch(self.size, 1, self.device, tokens=tokens), {"tokens": tokens})
+
+    def _of_size(self, models: dict[str, nn.Module], batch: Any, facts: Row) -> Iterator[Row]:
+        calls = {name: partial(infer, model, batch) for name, model in models.items()}
+        counted = {name: flops(models[name], call) for name, call in calls.items()}  # and warms up
+        for row in _timed(in_turns(calls, self.effort.sizes, self.device), facts):
+            yield row | {"flops": counted[row["variant"]]}
+
+    def _inference_parts(self) -> Iterator[Row]:
+        batch = make_batch(self.size, SMALL, self.device)
+        yield from _by_part(lambda: inference_parts(self._clamp(), batch), self.effort.parts, SMALL)
+
+    def _training(self) -> Iterator[Row]:
+        """A whole step of every system, then one of CLAMP by part. The encoders' optimiser is shared as they are."""
+        encoders = make_optimiser([*self.shared.text.parameters(), *self.shared.vision.parameters()])
+        of_encoders = {id(parameter) for group in encoders.param_groups for parameter in group["params"]}
+        calls = {}
+        for name, model in self.models.items():
+            own = make_optimiser(p for p in model.parameters() if id(p) not in of_encoders)
+            optimisers = [own] if name == GENERATIVE else [encoders, own]
+            batch = make_batch(self.size, TRAINING, self.device, name=name)
+            calls[name] = partial(train, model.train(), batch, optimisers)
+            if name == self.own:
+                by_part = partial(training_parts, self._clamp(), batch, optimisers)
+        yield from _timed(in_turns(calls, self.effort.training, self.device), {"batch": TRAINING})
+        self._clamp().train()
+        yield from _by_part(by_part, self.effort.parts, TRAINING)
+        for model in self.models.values():
+            model.zero_grad(set_to_none=True)
+            model.eval()
+
+    def _corpus(self) -> Iterator[Row]:
+        batches = corpus_batches(self.size, self.effort.corpus_tweets, CORPUS, self.device)
+        yield from passes(self._clamp(), batches, self.effort.corpus, self.device)
+
+    def _compiled(self) -> Iterator[Row]:
+        """CLAMP under torch.compile against CLAMP as it is, both on PyTorch's own operators."""
+        if self.effort.compiler == "inductor" and self.device.type == "cpu" and shutil.which("g++") is None:
+            raise RuntimeError("torch.compile needs a C++ compiler on a CPU, and there is no g++")
+        model = self.models["clamp_torch"]
+        for count in (SMALL, LARGE):
+            batch = make_batch(self.size, count, self.device)
+            compiled = torch.compile(model, backend=self.effort.compiler, dynamic=False)
+            begun = time.perf_counter()
+            infer(compiled, batch)
+            taken = time.perf_counter() - begun
+            calls = {"eager": partial(infer, model, batch), "compiled": partial(infer, compiled, batch)}
+            timed = in_turns(calls, self.effort.compiled, self.device)
+            for row in _timed(timed, {"batch": count}, reference="eager"):
+                yield row | {"compilation_seconds": taken}
+            torch.compiler.reset()
+
+    def _profile(self) -> Iterator[Row]:
+        for count in (SMALL, LARGE):
+            made = profile.made(profile.variants(), count, self.device)
+            calls = {name: partial(infer, model, batch) for name, (model, batch) in made.items()}
+            in_turns(calls, Rounds(2, 0.0), self.device)
+            timed = in_turns(calls, self.effort.profile, self.device)
+            yield from _timed(timed, {"batch": count}, reference="full")
+
+    def _memory(self) -> Iterator[Row]:
+        yield from peaks(list(self.models), self.size, self.device, LARGE, TRAINING)
+
+
+@torch.no_grad()
+def flops(model: nn.Module, call: Callable[[], object]) -> int:
+    """Of one call, a multiply-add counted as two: CLAMP on the reference operators, attention in its plain form."""
+    fixed = [(part, part.operators) for part in model.modules() if isinstance(getattr(part, "operators", None), str)]
+    for part, _ in fixed:
+        setattr(part, "operators", "reference")  # noqa: B010 (no attribute that Module knows)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            call()
+    finally:
+        for part, operators in fixed:
+            setattr(part, "operators", operators)  # noqa: B010
+    return counter.get_total_flops()
+
+
+def _timed(seconds: Seconds, facts: Row, reference: str = ENCODERS) -> Iterator[Row]:
+    """A row a call: milliseconds, and each round's ratio to the reference."""
+    for name, values in seconds.items():
+        yield facts | {
+            "variant": name,
+            "ms": spread(values, 1e3),
+            "ratio": ratios(values, seconds[reference]),
+            "rounds": len(values),
+        }
+
+
+def _by_part(call: Callable[[], dict[str, float]], rounds: Rounds, batch: int) -> Iterator[Row]:
+    found: list[dict[str, float]] = []
+    in_turns({"": lambda: found.append(call())}, rounds, torch.device("cpu"))
+    for part in found[0]:
+        yield {"part": part, "batch": batch, "ms": spread([seconds[part] for seconds in found], 1e3)}
+
+
+def measure(size: Size, effort: Effort, device: torch.device, argv: Sequence[str]) -> dict[str, Any]:
+    """The report of one device."""
+    torch.manual_seed(0)
+    bench = Bench(size, effort, device)
+    rows: list[Row] = []
+    sections: dict[str, Row] = {}
+    started = datetime.now(UTC)
+    for name, section in bench.sections().items():
+        begun, sections[name] = time.perf_counter(), {}
+        try:
+            rows += [{"section": name, **row} for row in section()]
+        except Exception as error:
+            sections[name]["error"] = explain(error)
+        sections[name]["seconds"] = round(time.perf_counter() - begun, 1)
+        print(f"{device.type}: {name}: {sections[name].get('error') or sections[name]['seconds']}", file=sys.stderr)
+    made_by = provenance.collect(
+        provenance.Invocation.start(["python", "-m", "repro", *argv]),
+        Inputs({}, None, source_hash(__name__)),
+        torch.get_num_threads(),
+        started,
+    )
+    if device.type == "cpu":
+        made_by["gpu"] = made_by["driver"] = None
+        made_by["hardware"] = provenance.hardware_label(made_by["cores"], made_by["cpu"], None)
+    return {
+        "schema": SCHEMA,
+        "kind": kind_of(device),
+        "quick": effort is QUICK,
+        "provenance": made_by,
+        "setting": {"tokens": size.tokens, "regions": size.regions(size.image_size), "width": size.width},
+        "sections": sections,
+        "rows": rows,
+    }
+
+
+def kind_of(device: torch.device) -> str:
+    return "gpu" if device.type == "cuda" else "cpu"
+
+
+def run(out: Path, quick: bool, argv: Sequence[str]) -> int:
+    """Measure on the CPU, and on the GPU where there is one; exit code 1 where a section failed."""
+    size, effort = (TINY, QUICK) if quick else (PAPER, FULL)
+    failed = False
+    for name in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+        report = measure(size, effort, torch.device(name), argv)
+        write(report, out / "results" / "efficiency" / f"{report['kind']}.json")
+        failed |= any("error" in section for section in report["sections"].values())
+    return int(failed)

@@ -45,12 +45,13 @@ from repro.sources import source_hash
 
 SCHEMA = 1
 Row = dict[str, Any]
+_COMPILERS = ("g++", "clang++")
 SMALL, LARGE, TRAINING, CORPUS = 1, 32, 16, 16  # tweets in a batch
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long each section goes on, the batches of the series, and what compiles."""
+    """How long each section goes on, the batches of the series, and what compiles (None: nothing)."""
 
     small: Rounds
     large: Rounds
@@ -63,7 +64,7 @@ class Effort:
     profile: Rounds
     batches: tuple[int, ...]
     corpus_tweets: int
-    compiler: str
+    compiler: str | None
 
 
 FULL = Effort(
@@ -82,8 +83,23 @@ FULL = Effort(
 )
 _ONCE = Rounds(1, 0.0)
 QUICK = Effort(
-    *[_ONCE] * 9, batches=(1, 2), corpus_tweets=4, compiler="eager"
-)  # traces, and leaves the code generation out
+    small=_ONCE,
+    large=_ONCE,
+    series=_ONCE,
+    training=_ONCE,
+    sizes=_ONCE,
+    parts=_ONCE,
+    compiled=_ONCE,
+    corpus=_ONCE,
+    profile=_ONCE,
+    batches=(1, 2),
+    corpus_tweets=4,
+    compiler=None,
+)
+
+
+class Skipped(Exception):
+    """Why a section does not apply here."""
 
 
 class Bench:
@@ -187,8 +203,10 @@ class Bench:
 
     def _compiled(self) -> Iterator[Row]:
         """CLAMP under torch.compile against CLAMP as it is, both on PyTorch's own operators."""
-        if self.effort.compiler == "inductor" and self.device.type == "cpu" and shutil.which("g++") is None:
-            raise RuntimeError("torch.compile needs a C++ compiler on a CPU, and there is no g++")
+        if self.effort.compiler is None:
+            raise Skipped("compilation takes minutes")
+        if self.effort.compiler == "inductor" and self.device.type == "cpu" and not any(map(shutil.which, _COMPILERS)):
+            raise Skipped("torch.compile needs a C++ compiler on a CPU, and there is none")
         model = self.models["clamp_torch"]
         for count in (SMALL, LARGE):
             batch = make_batch(self.size, count, self.device)
@@ -258,10 +276,13 @@ def measure(size: Size, effort: Effort, device: torch.device, argv: Sequence[str
         begun, sections[name] = time.perf_counter(), {}
         try:
             rows += [{"section": name, **row} for row in section()]
+        except Skipped as reason:
+            sections[name]["skipped"] = str(reason)
         except Exception as error:
             sections[name]["error"] = explain(error)
         sections[name]["seconds"] = round(time.perf_counter() - begun, 1)
-        print(f"{device.type}: {name}: {sections[name].get('error') or sections[name]['seconds']}", file=sys.stderr)
+        said = sections[name].get("error") or sections[name].get("skipped") or f"{sections[name]['seconds']} s"
+        print(f"{device.type}: {name}: {said}", file=sys.stderr)
     made_by = provenance.collect(
         provenance.Invocation.start(["python", "-m", "repro", *argv]),
         Inputs({}, None, source_hash(__name__)),

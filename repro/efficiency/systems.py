@@ -159,10 +159,11 @@ def _config(size: Size, image_size: int) -> ModelConfig:
 
 
 def _light(config: ModelConfig) -> ModelConfig:
-    """With encoders of one layer, which are quickly made, to be replaced."""
+    """With encoders that are quickly made, to be replaced."""
 
     def one_layer(encoder: EncoderConfig) -> EncoderConfig:
-        return replace(encoder, architecture={**(encoder.architecture or {}), "num_hidden_layers": 1})
+        small = {"num_hidden_layers": 1, "vocab_size": 10}
+        return replace(encoder, architecture={**(encoder.architecture or {}), **small})
 
     vision = replace(config.vision, encoder=one_layer(config.vision.encoder))
     return replace(config, text=one_layer(config.text), vision=vision)

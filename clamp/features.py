@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors.torch import load, save
@@ -164,22 +165,6 @@ class _Cached(nn.Module):
         super().__init__()
         self.encoder, self.store = encoder, store
         self.train(encoder.training)
-        self._state: object = None
-        self._fingerprint = b""
-
-    def _weights(self) -> bytes:
-        """sha256 over architecture and parameters; computed again when a tensor was written to."""
-        tensors = dict(self.encoder.state_dict(keep_vars=True))
-        state = [(name, tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()]
-        if state != self._state:
-            digest = hashlib.sha256(torch.__version__.encode())
-            hubs = [part for part in self.encoder.modules() if isinstance(part, PreTrainedModel)]
-            digest.update(json.dumps([hub.config.to_diff_dict() for hub in hubs], sort_keys=True, default=str).encode())
-            for name, tensor in tensors.items():
-                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-                digest.update(_bytes(tensor))
-            self._state, self._fingerprint = state, digest.digest()
-        return self._fingerprint
 
     def _rows(
         self, contents: Sequence[bytes], device: torch.device, encode: Callable[[list[int]], list[Tensor]]
@@ -188,7 +173,7 @@ class _Cached(nn.Module):
         if self.training or torch.is_grad_enabled():
             raise RuntimeError("cached features are for inference: call model.eval() and use torch.no_grad()")
         precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-        prefix = self._weights() + f"{type(self).__name__} {device.type} {precision}\n".encode()
+        prefix = _fingerprint(self.encoder) + f"{type(self).__name__} {device.type} {precision}\n".encode()
         keys = [hashlib.sha256(prefix + content).hexdigest() for content in contents]
         found = {key: self.store.get(key) for key in dict.fromkeys(keys)}
         new = [key for key, features in found.items() if features is None]
@@ -247,3 +232,26 @@ class CachedText(_Cached):
 
 def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+# Of every encoder: its tensors with their addresses and numbers of writes, and the sha256 that they had.
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int, int]], bytes]] = WeakKeyDictionary()
+
+
+def _fingerprint(encoder: nn.Module) -> bytes:
+    """sha256 over architecture and parameters; computed again when one of them was replaced or written to."""
+    tensors = encoder.state_dict(keep_vars=True)
+    state = [(tensor, tensor.data_ptr(), tensor._version) for tensor in tensors.values()]
+    known, fingerprint = _KNOWN.get(encoder, ([], b""))
+    if len(known) == len(state) and all(
+        a is b and rest == more for (a, *rest), (b, *more) in zip(known, state, strict=True)
+    ):
+        return fingerprint
+    digest = hashlib.sha256(torch.__version__.encode())
+    hubs = [part for part in encoder.modules() if isinstance(part, PreTrainedModel)]
+    digest.update(json.dumps([hub.config.to_diff_dict() for hub in hubs], sort_keys=True, default=str).encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(_bytes(tensor))
+    _KNOWN[encoder] = (state, digest.digest())
+    return digest.digest()

@@ -39,6 +39,9 @@ _OF_THE_PAPER: dict[Verdict, Judgement] = {
     "not run": "not run",
 }
 MANY_DISTRACTORS = "distractors_8"
+LESS_ATTENTION_ON_NOISE = "progressive attention fusion suppresses visual noise (attention)"
+LESS_FALL_IN_NOISE = "progressive attention fusion suppresses visual noise (F1)"
+LESS_INTERFERENCE = "adaptive multi-loss aggregation mitigates gradient interference"
 
 
 @dataclass(frozen=True)
@@ -213,19 +216,19 @@ _MECHANISMS: list[tuple[str, str, str | None, Callable[[Block], list[float]]]] =
         lambda block: _paired(block, "full", "no_paf", _pointing("pointing")),
     ),
     (
-        "progressive attention fusion suppresses visual noise (attention)",
+        LESS_ATTENTION_ON_NOISE,
         "attention on distractors without progressive fusion, minus that of CLAMP",
         "synthetic",
         lambda block: _paired(block, "no_paf", "full", _pointing("distractor_mass")),
     ),
     (
-        "progressive attention fusion suppresses visual noise (F1)",
+        LESS_FALL_IN_NOISE,
         "fall of F1 with 8 distractors without progressive fusion, minus that of CLAMP",
         "synthetic",
         _fall_difference,
     ),
     (
-        "adaptive multi-loss aggregation mitigates gradient interference",
+        LESS_INTERFERENCE,
         "share of negative cosines between tasks' gradients with equal weights, minus that of CLAMP",
         None,
         lambda block: _paired(block, "no_ama", "full", _negative_cosines),

@@ -14,6 +14,10 @@ from repro.evidence import Evidence
 from repro.falls import domain_shift, robustness
 from repro.footer import Marks
 from repro.main_results import main_results
+from repro.mechanism.counterfactual_table import counterfactual_table
+from repro.mechanism.interference_table import interference
+from repro.mechanism.noise_table import noise_suppression
+from repro.mechanism.sweep_table import sweep
 from repro.paf_mcl import paf_mcl
 from repro.paper_verdicts import paper_verdicts
 from repro.pointing import pointing
@@ -40,9 +44,9 @@ def gather(
 
 def make_tables(evidence: Evidence) -> list[Table]:
     """Every table, the verdicts first."""
-    generated = evidence.block(GENERATED)
+    generated, claims = evidence.block(GENERATED), ledger(evidence)
     return [
-        claims_table(ledger(evidence), evidence),
+        claims_table(claims, evidence),
         *(main_results(evidence, dataset) for dataset in DATASET_TITLES),
         paper_verdicts(evidence),
         *(ablations(evidence, place) for place in PLACES),
@@ -50,6 +54,10 @@ def make_tables(evidence: Evidence) -> list[Table]:
         domain_shift(evidence),
         robustness(evidence),
         *([pointing(generated, evidence.marks)] if generated else []),
+        counterfactual_table(evidence),
+        noise_suppression(evidence, claims),
+        interference(evidence, claims),
+        sweep(evidence),
         scoring_rules(evidence),
         selection_rules(evidence),
         sensitivity(evidence),

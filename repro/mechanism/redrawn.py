@@ -33,7 +33,7 @@ def redrawn_tweets(config: SyntheticConfig, count: int) -> tuple[list[Tweet], li
     Every mouth shows another polarity than before: where it can be chosen, one that the annotation does not name
     either.
     """
-    tweets = _generated(config, count, config.image_told_share)
+    tweets = first_test_tweets(config, count)
     # told by the image, an aspect's mouth shows its polarity, whoever told it before: the rest of the scene is the same
     as_annotated = _generated(config, count, 1.0)
     otherwise = _generated(config, count, 1.0, "mentioned")
@@ -44,6 +44,11 @@ def redrawn_tweets(config: SyntheticConfig, count: int) -> tuple[list[Tweet], li
         if tweet.distractors:
             changed.append(Redrawn(number, replace(tweet, image=distracting[number].image)))
     return tweets, changed
+
+
+def first_test_tweets(config: SyntheticConfig, count: int) -> list[Tweet]:
+    """The first tweets of the test split, without generating what comes after them; with their images."""
+    return _generated(config, count, config.image_told_share)
 
 
 def _generated(

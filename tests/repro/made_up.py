@@ -57,6 +57,8 @@ def record(
                 {
                     "epoch": epoch,
                     "loss": {"tagging": 2.0 / epoch},
+                    "loss_sd": {"tagging": 1.0 / epoch},
+                    "gradient_norm": {"mean": 2.0, "sd": 1.0 / epoch},
                     "dev_f1": max(0.0, f1 * (1 - np.exp(-epoch / 2.5)) + rng.normal(0, 0.01)),
                     "dev_mate_f1": f1,
                     "test_f1": joint["f1"] - 0.01 * abs(epoch - (epochs - 2)) + 0.005 * (epoch == epochs),
@@ -119,7 +121,34 @@ def evaluation(of: dict[str, Any], fall: float = 0.1, **falls: float) -> dict[st
                 "joint": {rule: clean["f1"] - 0.002 * k for k, rule in enumerate(LABELS)},
                 "masc": {"macro": clean["f1"] - 0.02, "harmonic": clean["f1"] - 0.015, "micro": clean["f1"]},
             },
+            "mechanism": _mechanism(of["variant"]),
         },
+    }
+
+
+def _mechanism(variant: str) -> dict[str, Any]:
+    followed = {"n": 200, "followed": 180, "unchanged": 20}
+    rest = {kind: {"n": 200, "unchanged": 190} for kind in ("own_told_by_text", "another_aspect", "distractors")}
+    bins = np.arange(15)
+    matched, mismatched = (np.rint(100 * np.exp(-((np.arange(40) - at) ** 2) / 30)).astype(int) for at in (32, 20))
+    return {
+        "calibration": {
+            "count": (10 * bins).tolist(),
+            "confidence": ((bins + 0.5) / 15 * (bins > 0)).tolist(),
+            "right": (8 * bins).tolist(),
+        },
+        "alignment": None
+        if variant in (*GROUPS["baselines"], "no_mcl", "no_paf_no_mcl", "local_only")
+        else {
+            "n": int(matched.sum()),
+            "matched": matched.tolist(),
+            "mismatched": mismatched.tolist(),
+            "mean_matched": 0.6,
+            "mean_mismatched": 0.02,
+            "auc": 0.9,
+        },
+        "counterfactuals": None if variant in ("text_only", "caption_concat") else {"own": followed, **rest},
+        "attention": None,
     }
 
 

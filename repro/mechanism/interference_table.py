@@ -1,0 +1,142 @@
+"""Does adaptive weighting reduce gradient interference? Cosines between tasks' gradients, and how much steps vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from repro.cells import PLACES, Cell, Place, Record
+from repro.claims import LESS_INTERFERENCE, Entry
+from repro.evidence import Evidence
+from repro.footer import SELECTION, provenance_footer
+from repro.mechanism.by_seed import BySeed, answer, difference, difference_said, number, of_records
+from repro.render import NOT_RECORDED, NOT_RUN, Table, mean_and_sd, seeds
+from repro.rows import Row, frame_by_place, place_title
+from repro.stats import summarise
+
+WEIGHTINGS = {"full": "AMA", "no_ama": "equal weights", "fixed_weights": "fixed weights"}
+
+
+def cosines(record: Record) -> dict[str, list[float | None]]:
+    """Pair of tasks -> the cosine at each sampled step; empty where a run did not keep them."""
+    return (record["result"].get("interference") or {}).get("cosine", {})
+
+
+def negative_share(record: Record, pair: str | None = None) -> float | None:
+    """Of one pair's sampled cosines, or of all pairs', in 0..1."""
+    values = _values(record, pair)
+    return float(np.mean([value < 0 for value in values])) if values else None
+
+
+def _mean_cosine(record: Record) -> float | None:
+    values = _values(record, None)
+    return float(np.mean(values)) if values else None
+
+
+def _values(record: Record, pair: str | None) -> list[float]:
+    return [v for name, course in cosines(record).items() if pair in (None, name) for v in course if v is not None]
+
+
+def loss_sd(record: Record) -> list[float] | None:
+    """The standard deviation of the tagging loss over the steps of each epoch; the loss has its own weight nowhere."""
+    kept = [epoch["loss_sd"]["tagging"] for epoch in record["result"]["curve"] if "loss_sd" in epoch]
+    return kept or None
+
+
+def relative_norm_sd(record: Record) -> list[float] | None:
+    """The same of the gradient's norm before clipping, over its mean: weights scale the norm, and not this."""
+    norms = [epoch["gradient_norm"] for epoch in record["result"]["curve"] if "gradient_norm" in epoch]
+    return [norm["sd"] / max(norm["mean"], 1e-12) for norm in norms] or None
+
+
+def _over_epochs(course: Callable[[Record], list[float] | None]) -> Callable[[Record], float | None]:
+    def value(record: Record) -> float | None:
+        found = course(record)
+        return None if found is None else float(np.mean(found))
+
+    return value
+
+
+_LOSS_SD, _NORM_SD = _over_epochs(loss_sd), _over_epochs(relative_norm_sd)
+
+
+def pairs(evidence: Evidence, place: Place) -> list[str]:
+    """Every pair of tasks that some run there has cosines of."""
+    cells = [evidence.block(place)[v] for v in WEIGHTINGS if v in evidence.block(place)]
+    return list(dict.fromkeys(pair for cell in cells for record in cell.records for pair in cosines(record)))
+
+
+def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table:
+    """Adaptive, equal and fixed weights beside each other at each place; `entries` are the claims'."""
+
+    def columns(place: Place) -> list[str]:
+        return [
+            "negative cosines", "mean cosine", *(f"negative: {pair}" for pair in pairs(evidence, place)),
+            "sd of tagging loss", "relative sd of gradient norm",
+        ]  # fmt: skip
+
+    def row(place: Place, cell: Cell) -> Row:
+        made: dict[str, tuple[Any, BySeed]] = {
+            "negative cosines": (mean_and_sd, of_records(cell, negative_share)),
+            "mean cosine": (number, of_records(cell, _mean_cosine)),
+            "sd of tagging loss": (number, of_records(cell, _LOSS_SD)),
+            "relative sd of gradient norm": (number, of_records(cell, _NORM_SD)),
+        }
+        for pair in pairs(evidence, place):
+            of_pair = of_records(cell, lambda record, pair=pair: negative_share(record, pair))  # type: ignore[misc]
+            made[f"negative: {pair}"] = (mean_and_sd, of_pair)
+        return {name: said(list(found.values())) if found else NOT_RECORDED for name, (said, found) in made.items()}
+
+    return Table(
+        name="interference",
+        title="Does adaptive weighting reduce gradient interference?",
+        about="At some twenty steps of a run the gradients that each task's loss has on the text encoder are compared: "
+        "where their cosine is negative, a step along one raises the other's loss. The cosines do not depend on the "
+        "weights of the moment; the course of training does.",
+        findings=tuple(_finding(evidence, place, entries.get(place, [])) for place in PLACES),
+        frame=frame_by_place(evidence, columns, row, lambda place: tuple(WEIGHTINGS)),
+        footer=(
+            "Negative cosines: share of those sampled, in percent, of all pairs of tasks and of each. The standard "
+            "deviations are over the steps of an epoch, averaged over epochs: of the tagging loss, unweighted, and of "
+            "the norm of the weighted sum's gradient before clipping, over its mean. Cells: mean ± standard deviation "
+            "over seeds.",
+            "Yes and no are the verdicts of the claims' table: CLAMP against equal weights, t test over seeds, "
+            "adjusted there. Other differences are described, not tested.",
+            SELECTION,
+            *provenance_footer(
+                [{v: block[v] for v in WEIGHTINGS if v in block} for block in evidence.grouped.values()],
+                evidence.marks,
+            ),
+        ),
+    )
+
+
+def _finding(evidence: Evidence, place: Place, entries: list[Entry]) -> str:
+    block = evidence.block(place)
+    shares = {v: of_records(block.get(v), negative_share) for v in WEIGHTINGS}
+    start = f"{place_title(place)}: does adaptive weighting (AMA) reduce gradient interference?"
+    if not shares["full"]:
+        return f"{start} {NOT_RECORDED.capitalize() if 'full' in block else NOT_RUN.capitalize()}."
+    entry = next((entry for entry in entries if entry.claim == LESS_INTERFERENCE), None)
+    listed = ", ".join(
+        f"{mean_and_sd(list(of_seed.values()))} % with {WEIGHTINGS[v]} ({seeds(len(of_seed))})"
+        for v, of_seed in shares.items()
+        if of_seed
+    )
+    parts = [f"Negative are {listed} of the sampled cosines."]
+    apart = {v: difference(shares[v], shares["full"]) for v in shares if v != "full"}
+    for variant, values in apart.items():
+        if values:
+            parts.append(f"{WEIGHTINGS[variant].capitalize()} minus AMA: {difference_said(values)} points.")
+    for what, value in (
+        ("the tagging loss varies within an epoch by a standard deviation of", _LOSS_SD),
+        ("the gradient's norm, relative to its mean, by", _NORM_SD),
+    ):
+        means = {WEIGHTINGS[v]: list(of_records(block.get(v), value).values()) for v in WEIGHTINGS}
+        said = ", ".join(f"{summarise(found).mean:.2f} ({name})" for name, found in means.items() if found)
+        if said:
+            parts.append(f"{what[0].upper()}{what[1:]} {said}.")
+    verdict = answer(entry)
+    return f"{start} {verdict[0].upper()}{verdict[1:]}. {' '.join(parts)}"

@@ -1,4 +1,4 @@
-"""The command line: `python -m repro run | status | report`."""
+"""The command line: `python -m repro run | status | report | efficiency`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ examples:
   python -m repro run --full                            every ablation with three seeds, and other settings
   python -m repro status                                which runs are done, and which are not
   python -m repro report                                the tables again, from the records in paper_tables/results/
+  python -m repro efficiency                            what the systems cost at the paper's size, on this machine
 
 A run that was stopped, however it was stopped, goes on where it was when the same command is given again.
 """
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|status|report")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|status|report|efficiency")
     for name, description in (
         ("run", "Train what is missing, then write tables and figures. Finished runs are never trained twice."),
         ("status", "Say where every run stands: done, stale (made by other sources), failed, running or missing."),
@@ -54,7 +55,13 @@ def _parser() -> argparse.ArgumentParser:
             _add_running(command)
     description = "Write tables and figures again from published records, byte for byte the same. Trains nothing."
     report = commands.add_parser("report", help=description, description=description)
-    for command in (commands.choices["run"], report):
+    description = "Measure what the systems cost at the paper's size on this machine; about a quarter of an hour."
+    efficiency = commands.add_parser("efficiency", help=description, description=description)
+    efficiency.add_argument(
+        "--device", choices=["cpu", "cuda"], help="only this one (default: the CPU, and the GPU where there is one)"
+    )
+    efficiency.add_argument("--quick", action="store_true", help="a rehearsal at a tiny size, in seconds: no result")
+    for command in (commands.choices["run"], report, efficiency):
         command.add_argument(
             "--out",
             type=Path,
@@ -140,6 +147,8 @@ def main(argv: Sequence[str] | None = None, train: str = TRAIN, evaluate: str = 
             return _status(options)
         if options.command == "run":
             return _run(options, arguments, train, evaluate)
+        if options.command == "efficiency":
+            return _efficiency(options, arguments)
         return _report(options.out)
     except (ConfigError, DataError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -231,9 +240,22 @@ def _default_processes(jobs: Sequence[Job]) -> int:
     return max(1, provenance.cores() // max(job.run.config.train.threads for job in jobs))
 
 
+def _efficiency(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from repro.efficiency import measure  # seconds of imports
+
+    devices = measure.devices()
+    if options.device is not None and options.device not in devices:
+        raise ConfigError(f"--device {options.device}: there is none here")
+    code = measure.run(options.out, [options.device] if options.device else devices, options.quick, arguments)
+    _report(options.out)
+    return code
+
+
 def _report(out: Path) -> int:
     # Imported here: they bring pandas and matplotlib, which nothing else needs.
     from repro import kernel_report
+    from repro.efficiency import figures as cost_figures
+    from repro.efficiency import report as cost_report
     from repro.figures import planned_figures, write_figures
     from repro.index import index
     from repro.render import write_table
@@ -245,15 +267,20 @@ def _report(out: Path) -> int:
     todays_hashes = sources.todays_hashes()
     evidence = gather(records, store.published_evaluations(results), todays_hashes)
     tables = make_tables(evidence)
+    cost_reports = cost_report.read_reports(results / "efficiency")
+    costs = cost_figures.costs(cost_reports, records)
+    tables.append(cost_report.table(cost_reports))
     operators = kernel_report.table(kernel_report.read_reports(results / "kernels"))
     paths = [path for table in tables for path in write_table(table, out)]
     paths += write_figures(records, out, todays_hashes) + kernel_report.write_kernel_report(results / "kernels", out)
+    paths += cost_figures.write_figures(costs, out)
     captions = planned_figures(records)
     first = out / "README.md"
     lines = kernel_report.index_lines(results / "kernels")
-    store.write_atomically(first, index(evidence, tables, captions, lines, len(records)))
+    store.write_atomically(first, index(evidence, tables, captions | cost_figures.captions(costs), lines, len(records)))
     captions |= {name: caption for name, (caption, _, _) in kernel_report.FIGURES.items()}
-    paths += write_report(evidence, [*tables, operators], pictures(evidence, captions, operators, out), out)
+    drawn = pictures(evidence, captions, operators, out) + cost_figures.pictures(costs)
+    paths += write_report(evidence, [*tables, operators], drawn, out)
     print(f"{1 + len(paths)} files of tables and figures, of {len(records)} runs; read {first} first")
     return 0
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from repro import provenance
 from repro.efficiency import profile
 from repro.efficiency.corpus import corpus_batches, passes
 from repro.efficiency.memory import peaks
+from repro.efficiency.names import PROFILE_VARIANTS, SCHEMA
 from repro.efficiency.steps import infer, inference_parts, make_optimiser, train, training_parts
 from repro.efficiency.systems import (
     ENCODERS,
@@ -43,7 +45,6 @@ from repro.efficiency.timing import Rounds, Seconds, in_turns, ratios, spread
 from repro.experiments import Inputs
 from repro.sources import source_hash
 
-SCHEMA = 1
 Row = dict[str, Any]
 _COMPILERS = ("g++", "clang++")
 SMALL, LARGE, TRAINING, CORPUS = 1, 32, 16, 16  # tweets in a batch
@@ -51,13 +52,13 @@ SMALL, LARGE, TRAINING, CORPUS = 1, 32, 16, 16  # tweets in a batch
 
 @dataclass(frozen=True)
 class Effort:
-    """How long each section goes on, the batches of the series, and what compiles (None: nothing)."""
+    """How long each section goes on, the batches of the latency, and what compiles (None: nothing)."""
 
-    small: Rounds
-    large: Rounds
-    series: Rounds
+    small: Rounds  # every system, at SMALL
+    large: Rounds  # every system, at LARGE
+    between: Rounds  # each batch between them
     training: Rounds
-    sizes: Rounds
+    sizes: Rounds  # each number of regions or tokens
     parts: Rounds
     compiled: Rounds
     corpus: Rounds
@@ -66,18 +67,27 @@ class Effort:
     corpus_tweets: int
     compiler: str | None
 
+    def shortened(self, factor: float) -> Effort:
+        """For a device on which many more rounds fit into the same time."""
+        changes = {
+            field.name: Rounds(rounds.least, factor * rounds.seconds)
+            for field in fields(self)
+            if isinstance(rounds := getattr(self, field.name), Rounds)
+        }
+        return replace(self, **changes)  # type: ignore[arg-type]  # mypy reads one type into all fields
 
-FULL = Effort(
-    small=Rounds(20, 70.0),
-    large=Rounds(3, 120.0),
-    series=Rounds(3, 40.0),
-    training=Rounds(3, 120.0),
-    sizes=Rounds(5, 15.0),
-    parts=Rounds(3, 20.0),
-    compiled=Rounds(3, 15.0),
-    corpus=Rounds(3, 0.0),
+
+FULL = Effort(  # under fifteen minutes on two cores
+    small=Rounds(20, 45.0),
+    large=Rounds(2, 150.0),
+    between=Rounds(3, 5.0),
+    training=Rounds(2, 140.0),
+    sizes=Rounds(5, 3.0),
+    parts=Rounds(3, 5.0),
+    compiled=Rounds(3, 10.0),
+    corpus=Rounds(2, 0.0),
     profile=Rounds(20, 5.0),
-    batches=(1, 2, 4, 8, 16, 32),
+    batches=(SMALL, 2, 4, 8, 16, LARGE),
     corpus_tweets=32,
     compiler="inductor",
 )
@@ -85,17 +95,18 @@ _ONCE = Rounds(1, 0.0)
 QUICK = Effort(
     small=_ONCE,
     large=_ONCE,
-    series=_ONCE,
+    between=_ONCE,
     training=_ONCE,
     sizes=_ONCE,
     parts=_ONCE,
     compiled=_ONCE,
     corpus=_ONCE,
     profile=_ONCE,
-    batches=(1, 2),
+    batches=(SMALL, 2, LARGE),
     corpus_tweets=4,
     compiler=None,
 )
+_ON_CUDA = 0.2
 
 
 class Skipped(Exception):
@@ -124,7 +135,6 @@ class Bench:
         return {
             "counts": self._counts,
             "latency": self._latency,
-            "batches": self._batches,
             "sizes": self._sizes,
             "inference parts": self._inference_parts,
             "training": self._training,
@@ -142,20 +152,18 @@ class Bench:
             yield {"variant": name, "parameters": parameters, "flops": flops(model, partial(infer, model, batch))}
 
     def _latency(self) -> Iterator[Row]:
-        for count, rounds in ((SMALL, self.effort.small), (LARGE, self.effort.large)):
+        """Every system at SMALL and LARGE; CLAMP and the encoders at the batches between."""
+        ours = {name: self.models[name] for name in (ENCODERS, self.own)}
+        for count in self.effort.batches:
+            shown = self.models if count in (SMALL, LARGE) else ours
             calls = {
                 name: partial(infer, model, make_batch(self.size, count, self.device, name=name))
-                for name, model in self.models.items()
+                for name, model in shown.items()
             }
             if count == SMALL:
                 in_turns(calls, Rounds(2, 0.0), self.device)  # first calls allocate, and on CUDA compile
+            rounds = {SMALL: self.effort.small, LARGE: self.effort.large}.get(count, self.effort.between)
             yield from _timed(in_turns(calls, rounds, self.device), {"batch": count})
-
-    def _batches(self) -> Iterator[Row]:
-        for count in self.effort.batches:
-            batch = make_batch(self.size, count, self.device)
-            calls = {name: partial(infer, self.models[name], batch) for name in (ENCODERS, self.own)}
-            yield from _timed(in_turns(calls, self.effort.series, self.device), {"batch": count})
 
     def _sizes(self) -> Iterator[Row]:
         """Images of other sizes, then texts of other lengths."""
@@ -212,7 +220,9 @@ class Bench:
             batch = make_batch(self.size, count, self.device)
             compiled = torch.compile(model, backend=self.effort.compiler, dynamic=False)
             begun = time.perf_counter()
-            infer(compiled, batch)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+                infer(compiled, batch)
             taken = time.perf_counter() - begun
             calls = {"eager": partial(infer, model, batch), "compiled": partial(infer, compiled, batch)}
             timed = in_turns(calls, self.effort.compiled, self.device)
@@ -222,7 +232,7 @@ class Bench:
 
     def _profile(self) -> Iterator[Row]:
         for count in (SMALL, LARGE):
-            made = profile.made(profile.variants(), count, self.device)
+            made = profile.made(PROFILE_VARIANTS, count, self.device)
             calls = {name: partial(infer, model, batch) for name, (model, batch) in made.items()}
             in_turns(calls, Rounds(2, 0.0), self.device)
             timed = in_turns(calls, self.effort.profile, self.device)
@@ -294,8 +304,8 @@ def measure(size: Size, effort: Effort, device: torch.device, argv: Sequence[str
         made_by["hardware"] = provenance.hardware_label(made_by["cores"], made_by["cpu"], None)
     return {
         "schema": SCHEMA,
-        "kind": kind_of(device),
-        "quick": effort is QUICK,
+        "kind": "gpu" if device.type == "cuda" else "cpu",
+        "quick": size is TINY,
         "provenance": made_by,
         "setting": {"tokens": size.tokens, "regions": size.regions(size.image_size), "width": size.width},
         "sections": sections,
@@ -303,16 +313,17 @@ def measure(size: Size, effort: Effort, device: torch.device, argv: Sequence[str
     }
 
 
-def kind_of(device: torch.device) -> str:
-    return "gpu" if device.type == "cuda" else "cpu"
+def devices() -> list[str]:
+    """The CPU, and the GPU where there is one."""
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-def run(out: Path, quick: bool, argv: Sequence[str]) -> int:
-    """Measure on the CPU, and on the GPU where there is one; exit code 1 where a section failed."""
+def run(out: Path, devices: Sequence[str], quick: bool, argv: Sequence[str]) -> int:
+    """Measure on each of the devices ("cpu", "cuda"); exit code 1 where a section failed."""
     size, effort = (TINY, QUICK) if quick else (PAPER, FULL)
     failed = False
-    for name in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
-        report = measure(size, effort, torch.device(name), argv)
+    for name in devices:
+        report = measure(size, effort.shortened(_ON_CUDA) if name == "cuda" else effort, torch.device(name), argv)
         write(report, out / "results" / "efficiency" / f"{report['kind']}.json")
         failed |= any("error" in section for section in report["sections"].values())
     return int(failed)

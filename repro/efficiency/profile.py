@@ -11,15 +11,8 @@ from clamp.baselines import ARCHITECTURES
 from clamp.data import load_splits
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.model import Tagger
+from repro.efficiency.names import PROFILE
 from repro.experiments import plan
-from repro.variants import GROUPS, means_something
-
-PROFILE = "synthetic"
-
-
-def variants() -> list[str]:
-    """CLAMP and its baselines."""
-    return [variant for variant in GROUPS["main"] if means_something(variant, PROFILE, "synthetic")]
 
 
 def made(names: Sequence[str], tweets: int, device: torch.device) -> dict[str, tuple[Tagger, Batch]]:

@@ -13,11 +13,9 @@ from clamp.data.collate import Batch
 from clamp.model import Clamp, Tagger
 from clamp.pyramid import RegionPyramid
 from repro.efficiency.generative import Generative
+from repro.efficiency.names import CONTRAST, FUSION, HEADS, IMAGE, OPTIMISER, TEXT
 from repro.efficiency.timing import synchronise
 
-TEXT, IMAGE, FUSION, HEADS, CONTRAST, OPTIMISER = PARTS = (
-    "text encoder", "image encoder", "progressive fusion", "heads", "contrast", "optimiser",
-)  # fmt: skip
 _CLIP_NORM = 1.0
 
 

@@ -1,0 +1,266 @@
+"""The table of costs and its sentences, as pure functions of the reports that `python -m repro efficiency` wrote.
+
+Reports are committed as results/efficiency/cpu.json and gpu.json. What neither holds is shown as not measured.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from repro.efficiency.names import SCHEMA
+from repro.render import BLOCK, Table
+from repro.store import StoreError
+from repro.variants import VARIANTS
+
+Report = dict[str, Any]
+Row = dict[str, Any]
+Reports = dict[str, Report]  # kind -> its report
+
+KINDS = ("cpu", "gpu")
+NOT_MEASURED = "not measured"
+OWN = {"cpu": "clamp_torch", "gpu": "clamp_triton"}  # CLAMP as a run takes it on that device
+LABELS = {
+    "encoders": "the two encoders and a linear head",
+    "clamp_reference": "CLAMP, reference operators",
+    "clamp_torch": "CLAMP, PyTorch operators",
+    "clamp_triton": "CLAMP, Triton operators",
+    **{name: VARIANTS[name].label for name in (
+        "text_only", "image_prefix", "caption_concat", "single_cross_attention", "cmmt", "dtca"
+    )},
+    "generative": "generative, BART-base (cost only)",
+}  # fmt: skip
+_BASELINES = ("image_prefix", "single_cross_attention", "cmmt", "dtca", "caption_concat", "text_only")
+_SYSTEMS = ("encoders", "clamp_reference", "clamp_torch", "clamp_triton", *_BASELINES, "generative")
+_BLOCKS = {"cpu": "On a CPU", "gpu": "On a GPU"}
+_PRECISION = {"cpu": "float32", "gpu": "bfloat16 autocast"}
+
+MOST_OWN_FLOPS = 0.10  # of a tweet's FLOPs, beyond the two encoders
+MOST_LATENCY = 1.10  # of the two encoders and a linear head, at batch 1 on a CPU
+MOST_SECOND_PASS = 0.35  # of the first pass over a corpus, with its features cached
+
+
+def read_reports(folder: Path) -> Reports:
+    """The reports in `folder`, by kind. Raises StoreError, naming the file, for one that is no such report."""
+    found = {}
+    for kind in KINDS:
+        path = folder / f"{kind}.json"
+        if path.exists():
+            try:
+                report = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise StoreError(f"{path}: truncated or corrupt: {error}") from None
+            if not isinstance(report, dict) or (report.get("schema"), report.get("kind")) != (SCHEMA, kind):
+                raise StoreError(f"{path}: not a report of kind {kind!r} and schema {SCHEMA}")
+            found[kind] = report
+    return found
+
+
+def rows_of(report: Report, section: str, **facts: Any) -> list[Row]:
+    """The rows of a section that have these facts."""
+    return [r for r in report["rows"] if r["section"] == section and all(r.get(k) == v for k, v in facts.items())]
+
+
+def one_row(report: Report, section: str, **facts: Any) -> Row | None:
+    """The first of them, or None where it was not measured."""
+    return next(iter(rows_of(report, section, **facts)), None)
+
+
+def machine(report: Report) -> str:
+    """Hardware, threads and precision in one line."""
+    made = report["provenance"]
+    return f"{made['hardware']}, {threads(report)}, {_PRECISION[report['kind']]}"
+
+
+def threads(report: Report) -> str:
+    number = report["provenance"]["threads"]
+    return "one thread" if number == 1 else f"{number} threads"
+
+
+def table(reports: Reports) -> Table:
+    """What every system costs."""
+    rows = [row for kind in KINDS for row in _block(kind, reports.get(kind))]
+    findings = [sentence for kind in KINDS for sentence in _findings(kind, reports.get(kind))]
+    return Table(
+        name="efficiency",
+        title="What the systems cost at the paper's size",
+        about=f"{_setting(reports)} {' '.join(f'{k.upper()}: {_machine(reports.get(k))}.' for k in KINDS)}",
+        findings=tuple(findings),
+        frame=pd.DataFrame(rows).fillna(""),
+        footer=(
+            "ms: median of rounds that time every system in turn, with the 10th to 90th percentile. Ratios: median of "
+            "each round's ratio to the two encoders and a linear head. From ids and pixels to tag logits, or to the "
+            "generated sequence; decoding tags and reading images is left out.",
+            "GFLOP: a multiply-add counted as two, CLAMP on the reference operators; docs/efficiency.md counts them "
+            "by hand.",
+            "GiB: peak memory in a process of its own; of the whole process on a CPU, of torch's allocator on a GPU.",
+            "A training step: forward, backward, clipping and AdamW, all encoders trained.",
+            "Generative: BART-base over the words and 36 region features, beam 4, keys and values cached, 7 steps "
+            "(two aspects and the end), after VLP-MABSA (Ling, Yu and Xia, ACL 2022) and AoM (Zhou et al., Findings "
+            "of ACL 2023). Left out, in its favour: the detector that yields the regions, AoM's graph convolution and "
+            "attention per aspect.",
+            "Baselines are our small versions on the same encoders.",
+            *(line for kind in KINDS if kind in reports for line in _provenance(reports[kind])),
+        ),
+    )
+
+
+def _machine(report: Report | None) -> str:
+    return machine(report) if report else NOT_MEASURED
+
+
+def _setting(reports: Reports) -> str:
+    settings = list({json.dumps(r["setting"], sort_keys=True): r["setting"] for r in reports.values()}.values())
+    sizes = [f"{s['tokens']} tokens, all of them words, {s['regions']} regions, width {s['width']}" for s in settings]
+    said = f": {'; '.join(sizes)}" if sizes else ""
+    return f"roberta-base and ViT-B/16 with random weights, on which cost does not depend{said}."
+
+
+def _provenance(report: Report) -> list[str]:
+    made, label = report["provenance"], report["kind"].upper()
+    rounds = {f"batch {batch}": one_row(report, "latency", variant="encoders", batch=batch) for batch in (1, 32)} | {
+        "training": one_row(report, "training", variant="encoders")
+    }
+    counted = ", ".join(f"{name} {row['rounds']}" for name, row in rounds.items() if row)
+    software = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
+    lines = [f"{label}: {software}; sources (hash) {made['source_hash']}; rounds: {counted}."]
+    for name, outcome in report["sections"].items():
+        if "error" in outcome or "skipped" in outcome:
+            lines.append(f"{label}, {name}: {NOT_MEASURED}: {outcome.get('error') or outcome['skipped']}.")
+    return lines
+
+
+# Rows
+
+
+def _block(kind: str, report: Report | None) -> list[dict[str, str]]:
+    if report is None:
+        return [{BLOCK: _BLOCKS[kind], "system": "every system", **_cells({}, {}, {}, {}, {})}]
+    shown = [name for name in _SYSTEMS if one_row(report, "counts", variant=name)]
+    return [{BLOCK: _BLOCKS[kind], "system": LABELS[name], **_of_system(report, name)} for name in shown]
+
+
+def _of_system(report: Report, name: str) -> dict[str, str]:
+    def row(section: str, **facts: Any) -> Row:
+        return one_row(report, section, variant=name, **facts) or {}
+
+    return _cells(row("counts"), row("latency", batch=1), row("latency", batch=32), row("training"), row("memory"))
+
+
+def _cells(counts: Row, small: Row, large: Row, training: Row, memory: Row) -> dict[str, str]:
+    speed = _number(32e3 / large["ms"]["p50"]) if large else NOT_MEASURED
+    return {
+        "parameters (M)": f"{counts['parameters'] / 1e6:.1f}" if counts else NOT_MEASURED,
+        "GFLOP a tweet": f"{counts['flops'] / 1e9:.1f}" if counts else NOT_MEASURED,
+        "ms, batch 1": _ms(small),
+        "ratio, batch 1": _ratio(small),
+        "ms, batch 32": _ms(large),
+        "ratio, batch 32": _ratio(large),
+        "tweets/s, batch 32": speed,
+        "GiB, batch 32": _gibibytes(memory, "inference_bytes"),
+        "ms, training step, batch 16": _ms(training),
+        "ratio, training step": _ratio(training),
+        "GiB, training step": _gibibytes(memory, "training_bytes"),
+    }
+
+
+def _ms(row: Row) -> str:
+    if not row:
+        return NOT_MEASURED
+    middle, low, high = (_number(row["ms"][name]) for name in ("p50", "p10", "p90"))
+    return f"{middle} ({low} to {high})"
+
+
+def _number(value: float) -> str:
+    """About three digits."""
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def _ratio(row: Row) -> str:
+    return f"{row['ratio']['p50']:.2f}" if row else NOT_MEASURED
+
+
+def _gibibytes(row: Row, name: str) -> str:
+    return f"{row[name] / 2**30:.2f}" if row else NOT_MEASURED
+
+
+# Sentences: ratios, not milliseconds
+
+
+def _findings(kind: str, report: Report | None) -> list[str]:
+    label = kind.upper()
+    if report is None:
+        return [f"{label}: {NOT_MEASURED}."]
+    said = [_own_cost(report), _targets(report), _others(report), _compilation(report)]
+    rehearsal = ["a rehearsal at a tiny size; none of it is a result."] if report["quick"] else []
+    return [f"{label}: {sentence}" for sentence in [*rehearsal, *said] if sentence]
+
+
+def own_share(report: Report) -> float | None:
+    """CLAMP's share of its FLOPs beyond the two encoders."""
+    ours, encoders = (one_row(report, "counts", variant=name) for name in (OWN[report["kind"]], "encoders"))
+    return 1 - encoders["flops"] / ours["flops"] if ours and encoders else None
+
+
+def _times(row: Row | None) -> str:
+    """A ratio with its spread over rounds."""
+    return "{p50:.2f} x ({p10:.2f} to {p90:.2f} over rounds)".format(**row["ratio"]) if row else NOT_MEASURED
+
+
+def _own_cost(report: Report) -> str:
+    own, share = OWN[report["kind"]], own_share(report)
+    small, large = (one_row(report, "latency", variant=own, batch=batch) for batch in (1, 32))
+    parts = {
+        "FLOPs": f"{1 / (1 - share):.3f} x" if share is not None else NOT_MEASURED,
+        "time at batch 1": _times(small),
+        "time at batch 32": _times(large),
+        "a training step": _times(one_row(report, "training", variant=own)),
+    }
+    said = "; ".join(f"{what}: {times}" for what, times in parts.items())
+    return f"{LABELS[own]}, as a multiple of the two encoders and a linear head. {said}."
+
+
+def _targets(report: Report) -> str:
+    own, second = OWN[report["kind"]], one_row(report, "corpus", variant="second pass")
+    small = one_row(report, "latency", variant=own, batch=1)
+    share = own_share(report)
+    parts = [_target("CLAMP's own share of its FLOPs", share, MOST_OWN_FLOPS, "{:.1%}")]
+    if report["kind"] == "cpu":
+        ratio = small["ratio"]["p50"] if small else None
+        parts.append(_target("its latency at batch 1 as a multiple of the encoders'", ratio, MOST_LATENCY, "{:.2f}"))
+    ratio = second["ratio"]["p50"] if second else None
+    parts.append(_target("a second pass over a corpus against the first", ratio, MOST_SECOND_PASS, "{:.2f}"))
+    if second:
+        parts.append(f"its output is {'the same to the bit' if second['same_output'] else 'NOT THE SAME'}")
+    return f"targets, ours: {'; '.join(parts)}."
+
+
+def _target(what: str, value: float | None, most: float, form: str) -> str:
+    found = NOT_MEASURED if value is None else f"{form.format(value)}, {'met' if value <= most else 'not met'}"
+    return f"{what}, at most {form.format(most)}: {found}"
+
+
+def _others(report: Report) -> str:
+    """CLAMP on other operators, the baselines and the generative family, against CLAMP."""
+    own = OWN[report["kind"]]
+    ours = one_row(report, "latency", variant=own, batch=1)
+    timed = {name: one_row(report, "latency", variant=name, batch=1) for name in _SYSTEMS if name != own}
+    of_ours = {n: row["ratio"]["p50"] / ours["ratio"]["p50"] for n, row in timed.items() if row and ours}
+    parts = [f"{LABELS[name]} {ratio:.2f}" for name, ratio in of_ours.items()]
+        f"{LABELS[n]} {row['ratio']['p50'] / ours['ratio']['p50']:.2f}" for n, row in timed.items() if row and ours
+    ]
+    return f"time at batch 1 as a multiple of that of {LABELS[own]}: {'; '.join(parts)}." if parts else ""
+
+
+def _compilation(report: Report) -> str:
+    """Does torch.compile pay? Where nine of ten rounds are faster, the compilation set aside."""
+    rows = rows_of(report, "compiled", variant="compiled")
+    parts = [
+        f"at batch {row['batch']} it {'pays' if row['ratio']['p90'] < 1 else 'does not pay'}: {_times(row)} the time "
+        f"without it, after {row['compilation_seconds']:.0f} s of compilation"
+        for row in rows
+    ]
+    return f"torch.compile: {'; '.join(parts)}." if parts else f"torch.compile: {NOT_MEASURED}."

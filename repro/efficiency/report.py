@@ -250,8 +250,6 @@ def _others(report: Report) -> str:
     timed = {name: one_row(report, "latency", variant=name, batch=1) for name in _SYSTEMS if name != own}
     of_ours = {n: row["ratio"]["p50"] / ours["ratio"]["p50"] for n, row in timed.items() if row and ours}
     parts = [f"{LABELS[name]} {ratio:.2f}" for name, ratio in of_ours.items()]
-        f"{LABELS[n]} {row['ratio']['p50'] / ours['ratio']['p50']:.2f}" for n, row in timed.items() if row and ours
-    ]
     return f"time at batch 1 as a multiple of that of {LABELS[own]}: {'; '.join(parts)}." if parts else ""
 
 

@@ -258,6 +258,7 @@ def _report(out: Path) -> int:
     from repro.efficiency import report as cost_report
     from repro.figures import planned_figures, write_figures
     from repro.index import index
+    from repro.mechanism import figures as mechanism_figures
     from repro.render import write_table
     from repro.report import pictures, write_report
     from repro.tables import gather, make_tables
@@ -273,13 +274,15 @@ def _report(out: Path) -> int:
     operators = kernel_report.table(kernel_report.read_reports(results / "kernels"))
     paths = [path for table in tables for path in write_table(table, out)]
     paths += write_figures(records, out, todays_hashes) + kernel_report.write_kernel_report(results / "kernels", out)
-    paths += cost_figures.write_figures(costs, out)
+    paths += mechanism_figures.write_figures(evidence, out) + cost_figures.write_figures(costs, out)
     captions = planned_figures(records)
     first = out / "README.md"
     lines = kernel_report.index_lines(results / "kernels")
-    store.write_atomically(first, index(evidence, tables, captions | cost_figures.captions(costs), lines, len(records)))
+    listed = captions | mechanism_figures.captions(evidence) | cost_figures.captions(costs)
+    store.write_atomically(first, index(evidence, tables, listed, lines, len(records)))
     captions |= {name: caption for name, (caption, _, _) in kernel_report.FIGURES.items()}
-    drawn = pictures(evidence, captions, operators, out) + cost_figures.pictures(costs)
+    drawn = pictures(evidence, captions, operators, out)
+    drawn += mechanism_figures.pictures(evidence) + cost_figures.pictures(costs)
     paths += write_report(evidence, [*tables, operators], drawn, out)
     print(f"{1 + len(paths)} files of tables and figures, of {len(records)} runs; read {first} first")
     return 0

@@ -114,7 +114,8 @@ def _pdf(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _panel_title(place: tuple[str, str], block: Block, todays_hashes: Collection[str]) -> str:
+def panel_title(place: tuple[str, str], block: Block, todays_hashes: Collection[str]) -> str:
+    """The data set and profile, with a dagger where any of the block's runs is of other sources than today's."""
     profile, dataset = place
     sources = {record["provenance"]["source_hash"] for cell in block.values() for record in cell.records}
     title = f"{DATASET_TITLES[dataset]}{PROFILE_TITLES[profile]}"
@@ -126,11 +127,11 @@ def _stack(panels: Panels, heights: Sequence[float], todays_hashes: Collection[s
     figure = Figure(figsize=(COLUMN, sum(heights) + 0.5), dpi=200, layout="constrained")
     axes = list(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0])
     for axis, (place, block) in zip(axes, panels.items(), strict=True):
-        axis.set_title(_panel_title(place, block, todays_hashes))
+        axis.set_title(panel_title(place, block, todays_hashes))
     return figure, axes
 
 
-def _band(axis: Axes, x: Sequence[float], runs: Sequence[Sequence[float]], **style: Any) -> None:
+def band(axis: Axes, x: Sequence[float], runs: Sequence[Sequence[float]], **style: Any) -> None:
     """The mean over runs with their range, as far as every run goes (early stopping cuts some)."""
     length = min(len(run) for run in runs)
     values_ST = np.array([run[:length] for run in runs])
@@ -155,15 +156,15 @@ def _learning_curves(panels: Panels, todays_hashes: Collection[str]) -> Figure:
             if variant in block:
                 runs = [[100 * e["dev_f1"] for e in r["result"]["curve"]] for r in block[variant].records]
                 epochs = range(1, max(map(len, runs)) + 1)
-                _band(axis, epochs, runs, label=name, color=color, linestyle=line)
+                band(axis, epochs, runs, label=name, color=color, linestyle=line)
         axis.set_xlabel("epoch")
         axis.set_ylabel("dev joint F1 (%)")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend_below(figure, axes, [name for name, _, _ in CURVES.values()], columns=2)
+    legend_below(figure, axes, [name for name, _, _ in CURVES.values()], columns=2)
     return figure
 
 
-def _legend_below(figure: Figure, axes: Sequence[Axes], styles: Iterable[str], columns: int) -> None:
+def legend_below(figure: Figure, axes: Sequence[Axes], styles: Iterable[str], columns: int) -> None:
     """One legend for all panels, its entries in the order of `styles`."""
     handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     shown = {name: handles[name] for name in styles if name in handles}
@@ -190,7 +191,7 @@ def _loss_weights(panels: Panels, todays_hashes: Collection[str]) -> Figure:
         for task, (color, line, width) in TASK_STYLES.items():
             if task in logs[0]["s"]:
                 runs = [np.exp(-np.array(log["s"][task])) / 2 for log in logs]
-                _band(axis, steps, runs, label=task, color=color, linestyle=line, linewidth=width)
+                band(axis, steps, runs, label=task, color=color, linestyle=line, linewidth=width)
         for bound in sorted({lowest[task] for task in logs[0]["s"]}):
             axis.axhline(np.exp(-bound) / 2, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         axis.set_yscale("log")
@@ -198,7 +199,7 @@ def _loss_weights(panels: Panels, todays_hashes: Collection[str]) -> Figure:
         axis.set_xlabel("optimiser step")
         axis.set_ylabel("loss weight exp(-s)/2")
     axes[0].plot([], [], color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), label="bound")
-    _legend_below(figure, axes, [*TASK_STYLES, "bound"], columns=3)
+    legend_below(figure, axes, [*TASK_STYLES, "bound"], columns=3)
     return figure
 
 

@@ -25,7 +25,7 @@ _AMPLE = 2**40
 def corpus_batches(size: Size, tweets: int, batch_size: int, device: torch.device) -> list[Batch]:
     """Distinct images; texts as long as tweets are: 22 sub-words on average, 11 to 33, in batches of similar length."""
     count = -(-tweets // batch_size)
-    mean = min(22, size.tokens)
+    mean = min(22, 2 * size.tokens // 3)  # the longest are half as long again
     whole = make_batch(size, count * batch_size, device)
     found = []
     for place in range(count):

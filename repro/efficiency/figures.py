@@ -188,7 +188,7 @@ def _draw_batches(found: Costs) -> Figure:
 
 def _titled(report: Report) -> str:
     made = report["provenance"]
-    return f"{made['gpu'] or made['cpu']}, {threads(report)}"
+    return made["gpu"] or f"{made['cpu']}, {threads(report)}"
 
 
 def _batch_sentences(found: Costs) -> list[str]:

@@ -1,0 +1,90 @@
+"""Reports for the tests of the table and figures of cost. All of it is made up: no number here was ever measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repro.efficiency.names import CONTRAST, FUSION, HEADS, IMAGE, OPTIMISER, PROFILE_VARIANTS, SCHEMA, TEXT
+from repro.efficiency.report import OWN
+
+# system -> milliseconds of a tweet, and GFLOP
+SYSTEMS = {
+    "encoders": (200.0, 46.0),
+    "clamp_reference": (240.0, 50.0),
+    "clamp_torch": (216.0, 50.0),
+    "text_only": (60.0, 11.0),
+    "image_prefix": (208.0, 47.6),
+    "caption_concat": (75.0, 14.0),
+    "single_cross_attention": (207.0, 47.5),
+    "cmmt": (206.0, 47.4),
+    "dtca": (205.0, 47.3),
+    "generative": (310.0, 17.4),
+}
+PARTS = {
+    "inference parts": {TEXT: 60.0, IMAGE: 140.0, FUSION: 15.0, HEADS: 0.2},
+    "training": {TEXT: 2100.0, IMAGE: 5600.0, FUSION: 700.0, HEADS: 40.0, CONTRAST: 90.0, OPTIMISER: 300.0},
+}
+
+
+def timing(section: str, variant: str, ms: float, ratio: float, **facts: Any) -> dict[str, Any]:
+    def around(middle: float) -> dict[str, float]:
+        return {"p10": 0.97 * middle, "p50": middle, "p90": 1.05 * middle}
+
+    return {
+        "section": section, **facts, "variant": variant, "ms": around(ms), "ratio": around(ratio), "rounds": 5,
+    }  # fmt: skip
+
+
+def rows(kind: str = "cpu", speed: float = 1.0) -> list[dict[str, Any]]:
+    """Every section's rows; `speed` divides all times."""
+    systems = {name: (ms / speed, gflop) for name, (ms, gflop) in SYSTEMS.items()}
+    if kind == "gpu":
+        systems["clamp_triton"] = (205.0 / speed, 50.0)
+    own, encoders = systems[OWN[kind]], systems["encoders"]
+    found: list[dict[str, Any]] = []
+    for name, (ms, gflop) in systems.items():
+        ratio = ms / encoders[0]
+        memory = {"inference_bytes": int(2e9), "training_bytes": int(9e9)}
+        found += [
+            {"section": "counts", "variant": name, "parameters": int(2e8 * ratio), "flops": int(1e9 * gflop)},
+            timing("latency", name, ms, ratio, batch=1),
+            timing("latency", name, 30 * ms, ratio, batch=32),
+            timing("training", name, 50 * ms, ratio, batch=16),
+            {"section": "memory", "variant": name, **memory},
+        ]
+    for name, (ms, gflop) in ((OWN[kind], own), ("encoders", encoders)):
+        found += [timing("latency", name, 0.98 * n * ms, ms / encoders[0], batch=n) for n in (2, 4, 8, 16)]
+        for what, counts in (("regions", (49, 100, 196, 400)), ("tokens", (16, 32, 64, 128))):
+            for count in counts:
+                share = 0.3 + 0.7 * count / (196 if what == "regions" else 64)
+                row = timing("sizes", name, share * ms, ms / encoders[0], **{what: count})
+                found.append(row | {"flops": int(1e9 * share * gflop)})
+    for section, parts in PARTS.items():
+        batch = 1 if section == "inference parts" else 16
+        for part, ms in parts.items():
+            row = timing(section, "", ms / speed, 1.0, batch=batch)
+            found.append({name: row[name] for name in ("section", "batch", "ms")} | {"part": part})
+    for name, ms, ratio in (("no cache", 6000.0, 0.98), ("first pass", 6100.0, 1.0), ("second pass", 1200.0, 0.2)):
+        found.append(timing("corpus", name, ms / speed, ratio) | {"same_output": True})
+    for batch, ratio in ((1, 0.88), (32, 0.99)):
+        found.append(timing("compiled", "eager", 216.0, 1.0, batch=batch) | {"compilation_seconds": 50.0})
+        found.append(timing("compiled", "compiled", 216.0 * ratio, ratio, batch=batch) | {"compilation_seconds": 50.0})
+    for k, name in enumerate(PROFILE_VARIANTS):
+        found.append(timing("profile", name, (5.0 - 0.5 * k) / speed, 1 - 0.1 * k, batch=1))
+    return found
+
+
+def report(kind: str = "cpu", **changes: Any) -> dict[str, Any]:
+    gpu = "Made-up GPU" if kind == "gpu" else None
+    made_by = {
+        "hardware": "Made-up GPU (16 x Made-up)" if gpu else "2 x Made-up (no GPU)",
+        "cpu": "Made-up",
+        "gpu": gpu,
+        "driver": None,
+        "threads": 2,
+        "packages": {"torch": "2.13.0"},
+        "source_hash": "0123456789abcdef",
+    }
+    made = {"schema": SCHEMA, "kind": kind, "quick": False, "provenance": made_by}
+    made |= {"setting": {"tokens": 64, "regions": 196, "width": 768}, "sections": {"counts": {"seconds": 1.0}}}
+    return made | {"rows": rows(kind, 40.0 if gpu else 1.0)} | changes

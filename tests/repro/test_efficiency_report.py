@@ -1,0 +1,231 @@
+"""The table and figures of cost: what they say is what the reports hold, and an absent report is said to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up import record
+from made_up_costs import PARTS, SYSTEMS, report, timing
+from matplotlib import rc_context
+from PIL import Image
+
+from repro.efficiency import figures
+from repro.efficiency.figures import captions, costs, pictures, write_figures
+from repro.efficiency.names import FUSION, PROFILE_VARIANTS
+from repro.efficiency.report import LABELS, NOT_MEASURED, read_reports, table
+from repro.figures import COLUMN, STYLE
+from repro.render import BLOCK, as_latex
+from repro.store import StoreError
+
+BOTH = {"cpu": report("cpu"), "gpu": report("gpu")}
+FIGURES = ["efficiency_f1", "efficiency_batch", "efficiency_size", "efficiency_parts"]
+
+
+def generated() -> list[dict[str, Any]]:
+    """Three seeds of CLAMP and its baselines, each a little worse and cheaper than the one before."""
+    made = []
+    for k, variant in enumerate(PROFILE_VARIANTS):
+        for seed in range(3):
+            one = record(variant, seed, f1=0.93 - 0.04 * k)
+            one["result"]["cost"]["flops_per_tweet"] = int(1e6 * (9 - k))
+            made.append(one)
+    return made
+
+
+def changed(section: str, change: Callable[[dict[str, Any]], dict[str, Any] | None], **facts: Any) -> dict[str, Any]:
+    """The made-up CPU report with some rows replaced, or left out where `change` gives None."""
+    made = report("cpu")
+    rows = []
+    for row in made["rows"]:
+        hit = row["section"] == section and all(row.get(name) == value for name, value in facts.items())
+        rows.append(change(row) if hit else row)
+    return made | {"rows": [row for row in rows if row is not None]}
+
+
+def finding(made: dict[str, Any], start: str) -> str:
+    (found,) = [line for line in table({"cpu": made}).findings if line.startswith(f"CPU: {start}")]
+    return found
+
+
+def axes_of(name: str, reports: dict[str, Any], records: list[dict[str, Any]] | None = None) -> list[Any]:
+    with rc_context(STYLE):
+        return figures._FIGURES[name].draw(costs(reports, records or [])).axes
+
+
+# --- the table ---
+
+
+def test_without_a_report_every_cell_says_so_and_nothing_is_drawn(tmp_path: Path) -> None:
+    made = table(read_reports(tmp_path))
+    cells = made.frame.drop(columns=[BLOCK, "system"]).to_numpy().ravel()
+    assert set(cells) == {NOT_MEASURED}
+    assert made.findings == (f"CPU: {NOT_MEASURED}.", f"GPU: {NOT_MEASURED}.")
+    assert made.about.endswith(f"CPU: {NOT_MEASURED}. GPU: {NOT_MEASURED}.")
+    assert write_figures(costs({}, []), tmp_path) == []
+
+
+def test_the_caption_names_machine_and_threads() -> None:
+    about = table(BOTH).about
+    assert "64 tokens, all of them words, 196 regions, width 768" in about
+    assert "CPU: 2 x Made-up (no GPU), 2 threads, float32." in about
+    assert "GPU: Made-up GPU (16 x Made-up), 2 threads, bfloat16 autocast." in about
+    alone = report("cpu")
+    alone["provenance"] = {**alone["provenance"], "threads": 1}
+    assert "one thread," in table({"cpu": alone}).about
+
+
+def test_cells_are_the_reports() -> None:
+    frame = table(BOTH).frame
+    assert list(frame.groupby(BLOCK, sort=False).size()) == [len(SYSTEMS), len(SYSTEMS) + 1]
+    row = frame[(frame[BLOCK] == "On a CPU") & (frame.system == LABELS["clamp_torch"])].iloc[0]
+    assert row["parameters (M)"] == "216.0"
+    assert row["GFLOP a tweet"] == "50.0"
+    assert row["ms, batch 1"] == "216 (210 to 227)"
+    assert row["ratio, batch 1"] == "1.08"
+    assert row["ms, batch 32"] == "6,480 (6,286 to 6,804)"
+    assert row["tweets/s, batch 32"] == "4.94"
+    assert row["ms, training step, batch 16"].startswith("10,800")
+    assert row["GiB, batch 32"] == "1.86"
+    assert row["GiB, training step"] == "8.38"
+
+
+def test_a_section_without_rows_is_not_measured_and_says_why() -> None:
+    made = changed("training", lambda row: None)
+    made["sections"] = {"training": {"error": "RuntimeError: out of memory"}}
+    found = table({"cpu": made})
+    assert set(found.frame[found.frame[BLOCK] == "On a CPU"]["ms, training step, batch 16"]) == {NOT_MEASURED}
+    assert "CPU, training: not measured: RuntimeError: out of memory." in found.footer
+    assert "a training step: not measured" in finding(made, "CLAMP")
+
+
+def test_a_rehearsal_is_no_result() -> None:
+    assert table({"cpu": report("cpu", quick=True)}).findings[0] == (
+        "CPU: a rehearsal at a tiny size; none of it is a result."
+    )
+
+
+# --- sentences follow the numbers ---
+
+
+def test_targets_are_met_or_not() -> None:
+    met = finding(report("cpu"), "targets")
+    assert "at most 10.0%: 8.0%, met" in met
+    assert "at most 1.10: 1.08, met" in met
+    assert "at most 0.35: 0.20, met; its output is the same to the bit" in met
+    slow = changed("latency", lambda row: timing("latency", "clamp_torch", 230, 1.15, batch=1), variant="clamp_torch")
+    assert "at most 1.10: 1.15, not met" in finding(slow, "targets")
+    heavy = changed("counts", lambda row: row | {"flops": int(52e9)}, variant="clamp_torch")
+    assert "at most 10.0%: 11.5%, not met" in finding(heavy, "targets")
+    wrong = changed("corpus", lambda row: row | {"same_output": False})
+    assert "its output is NOT THE SAME" in finding(wrong, "targets")
+    none = changed("corpus", lambda row: None)
+    assert "at most 0.35: not measured" in finding(none, "targets")
+
+
+def test_only_the_cpu_has_a_target_of_latency() -> None:
+    (targets,) = [line for line in table(BOTH).findings if line.startswith("GPU: targets")]
+    assert "latency" not in targets
+
+
+def test_own_cost_is_of_the_operators_of_the_device() -> None:
+    said = table(BOTH).findings
+    assert any(line.startswith("CPU: CLAMP, PyTorch operators, as a multiple") for line in said)
+    assert any(line.startswith("GPU: CLAMP, Triton operators, as a multiple") for line in said)
+    assert "FLOPs: 1.087 x; time at batch 1: 1.08 x (1.05 to 1.13 over rounds)" in said[0]
+
+
+def test_compilation_pays_where_nine_of_ten_rounds_are_faster() -> None:
+    said = finding(report("cpu"), "torch.compile")
+    assert "at batch 1 it pays: 0.88 x" in said
+    assert "at batch 32 it does not pay: 0.99 x" in said
+    none = changed("compiled", lambda row: None)
+    assert finding(none, "torch.compile") == "CPU: torch.compile: not measured."
+
+
+def test_others_are_set_against_clamp() -> None:
+    said = finding(report("cpu"), "time at batch 1")
+    assert f"{LABELS['generative']} {310 / 216:.2f}" in said
+    assert f"{LABELS['text_only']} {60 / 216:.2f}" in said
+
+
+def test_no_sentence_has_milliseconds() -> None:
+    assert not any(" ms" in line for line in table(BOTH).findings)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 1, "kind": "gpu"}', '{"schema": 0, "kind": "cpu"}'])
+def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "cpu.json").write_text(content)
+    with pytest.raises(StoreError, match=r"cpu\.json"):
+        read_reports(tmp_path)
+
+
+def test_latex_has_the_caption() -> None:
+    assert "2 threads" in as_latex(table(BOTH))
+
+
+# --- figures ---
+
+
+def test_all_is_drawn_and_nothing_touches_an_edge(tmp_path: Path) -> None:
+    found = costs(BOTH, generated())
+    assert list(captions(found)) == FIGURES
+    for path in write_figures(found, tmp_path):
+        if path.suffix == ".png":
+            pixels = np.asarray(Image.open(path).convert("L"))
+            assert pixels.shape[1] in (round(COLUMN * 200), round(2 * COLUMN * 200))
+            edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+            assert (edges == 255).all(), path
+
+
+def test_f1_is_that_of_generated_tweets_alone() -> None:
+    foreign = [
+        record("full", profile="offline", dataset="twitter2015"),
+        record("text_only", profile="offline", dataset="twitter2015"),
+    ]
+    assert "efficiency_f1" not in captions(costs(BOTH, foreign))
+    flops_axis, cpu_axis, _ = axes_of("efficiency_f1", BOTH, generated() + foreign)
+    points = [line for line in flops_axis.lines if not line.get_label().startswith("_")]
+    assert points[0].get_label() == "CLAMP"
+    assert [line.get_xdata()[0] for line in points] == [9, 8, 7, 6, 5, 4, 3]
+    seeds = [100 * r["result"]["metrics"]["test"]["joint"]["f1"] for r in generated() if r["variant"] == "full"]
+    assert points[0].get_ydata()[0] == pytest.approx(np.mean(seeds))
+    timed = [line.get_xdata()[0] for line in cpu_axis.lines if not line.get_label().startswith("_")]
+    assert timed == pytest.approx([5.0 - 0.5 * k for k in range(7)])
+    assert (flops_axis.get_xlabel(), cpu_axis.get_xlabel()) == ("MFLOP a tweet", "ms a tweet, batch 1")
+
+
+def test_without_a_report_f1_has_flops_alone() -> None:
+    assert len(axes_of("efficiency_f1", {}, generated())) == 1
+
+
+def test_latency_of_a_tweet_falls_with_the_batch() -> None:
+    axis, _ = axes_of("efficiency_batch", BOTH)
+    clamp = axis.lines[0]
+    assert clamp.get_label() == "CLAMP"
+    assert list(clamp.get_xdata()) == [1, 2, 4, 8, 16, 32]
+    np.testing.assert_allclose(clamp.get_ydata(), [216, *[0.98 * 216] * 4, 30 * 216 / 32])
+    assert axis.get_ylim()[0] == 0
+
+
+def test_sizes_show_flops_once_and_time_by_device() -> None:
+    axes = axes_of("efficiency_size", BOTH)
+    assert len(axes) == 6
+    assert list(axes[0].lines[0].get_xdata()) == [49, 100, 196, 400]
+    assert list(axes[1].lines[0].get_xdata()) == [16, 32, 64, 128]
+    assert [axis.get_ylabel() for axis in axes[::2]] == ["GFLOP a tweet", "ms, batch 1 (CPU)", "ms, batch 1 (GPU)"]
+
+
+def test_bars_are_whole_and_have_their_parts() -> None:
+    axis = axes_of("efficiency_parts", {"cpu": report("cpu")})[0]
+    by_bar: dict[float, float] = {}
+    for bar in axis.patches:
+        by_bar[bar.get_y()] = by_bar.get(bar.get_y(), 0.0) + bar.get_width()
+    assert list(by_bar.values()) == pytest.approx([1.0, 1.0])
+    assert len(axis.patches) == sum(map(len, PARTS.values()))
+    (picture,) = [p for p in pictures(costs({"cpu": report("cpu")}, [])) if p.name == "efficiency_parts"]
+    share = PARTS["training"][FUSION] / sum(PARTS["training"].values())
+    assert f"{FUSION} {share:.1%}" in picture.sentences[1]

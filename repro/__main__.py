@@ -88,7 +88,7 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--full",
         action="store_true",
-        help="beside the default: every ablation and baseline with 3 seeds, and settings of ours changed",
+        help="beside the default: every ablation and baseline with 3 seeds, settings of ours changed, and the sweep",
     )
     command.add_argument(
         "--seeds",

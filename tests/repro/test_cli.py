@@ -190,7 +190,7 @@ def test_a_full_disk_is_one_line_and_exit_code_2(grid: tuple[str, ...], capsys: 
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["status"], ["report"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["status"], ["report"], ["efficiency"]])
 def test_help_teaches(command: list[str], capsys: Captured) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])

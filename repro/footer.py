@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro.cells import Block, Cell, Record
+from repro.experiments import PROFILES
 from repro.stats import LEAST_SEEDS, RESAMPLES
 from repro.variants import VARIANTS
 
@@ -36,7 +37,7 @@ class Marks:
 
     def of(self, cell: Cell, block: Block) -> str:
         """A dagger for records of other sources; a double dagger for training or data settings unlike the block's."""
-        own = VARIANTS[cell.variant].overrides
+        own = {*VARIANTS[cell.variant].overrides, *PROFILES[cell.records[0]["profile"]].tuned.get(cell.variant, {})}
         reference = _settings(next(iter(block.values())).records[0], own)
         foreign = any(record["provenance"]["source_hash"] not in self.todays_hashes for record in cell.records)
         models = [record["config"]["model"] for record in cell.records]

@@ -15,17 +15,24 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import torch
-
 TRAINING = "clamp.train"
 
+_GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/dxg")  # the latter in WSL
 _PACKAGES = ("clamp", "kernels", "repro")
 _MAY_HAVE_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def source_hash(start: str = TRAINING) -> str:
     """16 hex digits of what module `start` does on this machine."""
-    return hash_of(start, triton=torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1")
+    return hash_of(start, triton=os.environ.get("TRITON_INTERPRET") == "1" or _has_gpu())
+
+
+def _has_gpu() -> bool:
+    if not any(Path(driver).exists() for driver in _GPU_DRIVERS):
+        return False  # known without torch, whose import takes longer than all that `status` does
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def todays_hashes() -> tuple[str, str]:

@@ -100,9 +100,22 @@ def test_triton_counts_only_where_it_runs(packages: Path, name: str) -> None:
     assert sources.todays_hashes()[1] != on_gpu
 
 
+def test_a_gpu_is_one_that_torch_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu, on_gpu = sources.todays_hashes()
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    for driver, usable, expected in (
+        (tmp_path, True, on_gpu),
+        (tmp_path, False, on_cpu),
+        (tmp_path / "no", True, on_cpu),
+    ):
+        monkeypatch.setattr(sources, "_GPU_DRIVERS", (str(driver),))
+        monkeypatch.setattr("torch.cuda.is_available", lambda usable=usable: usable)
+        assert sources.source_hash() == expected
+
+
 def test_an_interpreted_kernel_counts(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu, on_gpu = sources.todays_hashes()
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sources, "_has_gpu", lambda: False)
     for interprets, expected in (("0", on_cpu), ("1", on_gpu)):
         monkeypatch.setenv("TRITON_INTERPRET", interprets)
         assert sources.source_hash() == expected

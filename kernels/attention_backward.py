@@ -196,25 +196,34 @@ def configure(arch: int, dtype: torch.dtype, Lq: int, D: int) -> tuple[Config, C
     They leave no register spilled, with a mass, a bias and dropout or without.
     """
     wide = D > 64
+    # Rows that do not all begin at multiples of 16 elements: each element's address takes registers of its own.
+    scattered = D % 16 != 0
     if dtype == torch.float32:
         # Products in three parts hold each operand as two.
         if wide:
-            return Config(16, 32, 8, 1, _ALL_REGISTERS), Config(16, 16, 8, 1, _ALL_REGISTERS)
-        if Lq <= 32:
+            return Config(16, 16 if scattered else 32, 8, 1, _ALL_REGISTERS), Config(16, 16, 8, 1, _ALL_REGISTERS)
+        if Lq <= 32 and not scattered:
             return Config(32, 16, 4, 1, _ALL_REGISTERS), None
-        return Config(16, 32, 4, 1, _ALL_REGISTERS), Config(16, 32, 4, 1, _ALL_REGISTERS)
+        return Config(16, 32, 4, 1, _ALL_REGISTERS), Config(16, 16 if D <= 32 else 32, 4, 1, _ALL_REGISTERS)
 
     blackwell = 100 <= arch < 120
     # There products read their operands from shared memory, not from registers.
     roomy = arch == 90 or blackwell
-    maxnreg = _ALL_REGISTERS if blackwell or wide else None
-    if Lq > 128 or (Lq > 64 and wide and (not roomy or D % 8)):
+    maxnreg = _ALL_REGISTERS if blackwell or wide or D <= 16 else None
+    if Lq > 128 or (Lq > 64 and wide and (not roomy or scattered)):
+        block_k = 16 if scattered else 32
         if wide:
-            return Config(64, 32, 8, 2, maxnreg), Config(32, 64, 8, 2, maxnreg)
-        return Config(128, 32, 8, 2, maxnreg), Config(*((32, 64) if roomy else (64, 32)), 4, 2, maxnreg)
+            return Config(64, block_k, 8, 2, maxnreg), Config(32, 64, 8, 2, maxnreg)
+        return Config(128, block_k, 8, 2, maxnreg), Config(*((32, 64) if roomy else (64, 32)), 4, 2, maxnreg)
     block_q = 32 if Lq <= 32 else 64 if Lq <= 64 else 128
-    block_k = 16 if block_q > 32 and (wide or not roomy) else 32
-    return Config(block_q, block_k, 8 if block_q == 128 or wide else 4, 2, maxnreg), None
+    block_k = 16 if block_q > 32 and (wide or scattered or not roomy) else 32
+    num_warps = 8 if block_q == 128 or wide or (block_q == 64 and scattered and not roomy) else 4
+    return Config(block_q, block_k, num_warps, 2, maxnreg), None
+
+
+def _precision(dtype: torch.dtype, D: int) -> str:
+    """How matrices of float32 are multiplied: on tensor cores, in three parts, where registers suffice for these."""
+    return "ieee" if dtype == torch.float32 and D > 64 and D % 16 else "tf32x3"
 
 
 def allocate(
@@ -265,7 +274,7 @@ def backward(
 
     inputs = (*map(view, (dout, dmass, q, k, v, key_mask, key_bias)),)
     key_gradients = (view(dk), view(dv), parts_BHK)
-    widths = {"D": D, "BLOCK_D": max(16, triton.next_power_of_2(D)), "PRECISION": "tf32x3"}
+    widths = {"D": D, "BLOCK_D": max(16, triton.next_power_of_2(D)), "PRECISION": _precision(q.dtype, D)}
     shared = 1 if dropout is None else min(8, max(1, triton.cdiv(Lk, 64)))
     launch.launch(
         attention_bwd_queries_kernel,

@@ -243,12 +243,17 @@ def configure_row(
 
 def configure_loop(arch: int, dtype: torch.dtype, Lq: int, D: int, mass: bool, dropout: bool) -> LoopConfig:
     """Tiles of the kernel that walks over the keys."""
+    # Such rows do not begin at multiples of 16 elements: each element's address then takes registers of its own.
+    scattered = D > 64 and D % 16 != 0
     if dtype == torch.float32:
-        return LoopConfig(16 if D > 64 or dropout else 32, 32, 4, 1, _ALL_REGISTERS)
+        num_warps = 8 if scattered else 4
+        return LoopConfig(16 if D > 64 or dropout else 32, 32, num_warps, 1, _ALL_REGISTERS)
     maxnreg = _ALL_REGISTERS if mass or dropout else None
     # Hopper and datacenter Blackwell read products' operands from shared memory, the others from registers.
     blackwell = 100 <= arch < 120
     in_registers = arch != 90 and not blackwell
+    if scattered and not blackwell:
+        return LoopConfig(32 if dropout else 64, 16, 8, 2, maxnreg)
     if dropout and blackwell:
         return LoopConfig(64, 32, 8, 2, maxnreg)
     if dropout and D > 64 and (in_registers or Lq <= 64):

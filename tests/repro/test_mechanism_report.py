@@ -114,6 +114,8 @@ def test_noise_is_suppressed_where_less_of_it_comes_through():
     )
     assert "fall, 8 distractors: +30.0 (95 % interval +30.0 to +30.0, 3 seeds)" in table.findings[1]
     assert row_of(table, system="CLAMP")["attention on distractors: first stage"] == "5.0 ± 0.1"
+    # of 200 labels 190 stay
+    assert row_of(table, system="CLAMP")["labels moved by distractors' mouths"] == "5.0 ± 0.0"
     assert table.findings[-1].endswith("spread evenly over the image it would be 12.5 %.")
 
 
@@ -162,6 +164,7 @@ def test_the_answer_on_interference_follows_the_cosines():
     assert (row["negative cosines"], row["negative: tagging~aspect"]) == ("6.7 ± 3.3", "10.0 ± 5.0")
     assert row["negative: tagging~global"] == "0.0 ± 0.0"
     assert row["sd of tagging loss"] == "0.26 ± 0.00"
+    assert row["relative sd of gradient norm"] == "0.13 ± 0.00"  # half the loss's, for the norm's mean is 2
     assert "reduce gradient interference? Yes. Negative are 6.7 ± 3.3 % with AMA" in table.findings[0]
     assert "Equal weights minus AMA: +43.3 (95 % interval" in table.findings[0]
     assert "Fixed weights minus AMA: +13.3" in table.findings[0]
@@ -299,6 +302,9 @@ def test_calibration_names_the_error_of_the_bins(everything: Evidence):
     counts = 10 * np.arange(15)
     expected = 100 * np.abs(8 * np.arange(15) - counts * (np.arange(15) + 0.5) / 15).sum() / counts.sum()
     assert f"CLAMP: ECE {expected:.1f} ± 0.0" in [text.get_text() for text in axis.get_legend().get_texts()]
+    curve = next(line for line in axis.lines if line.get_color() == record_figures.BLACK)
+    np.testing.assert_allclose(curve.get_xdata(), 100 * (np.arange(1, 15) + 0.5) / 15)  # the first bin is empty
+    np.testing.assert_allclose(curve.get_ydata(), 80)
 
 
 def test_curves_of_interference_are_the_records(everything: Evidence):

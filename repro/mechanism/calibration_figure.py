@@ -15,7 +15,8 @@ from repro.rows import place_title
 
 CAPTION = (
     "Accuracy of the predicted polarity of gold aspects against its probability, in 15 bins pooled over seeds; dots "
-    "are larger where a bin holds more, and left out below ten; ECE: expected calibration error in percent, mean over seeds; grey: perfect"
+    "are larger where a bin holds more, and left out below ten; ECE: expected calibration error "
+    "in percent, mean over seeds; grey: perfect"
 )
 _FEWEST = 10  # predictions in a bin that is drawn: fewer say little of an accuracy
 _MARKERS = dict(zip(CURVES, "osD^vP", strict=True))

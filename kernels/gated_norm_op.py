@@ -152,22 +152,41 @@ def gated_norm_bwd_sum_kernel(
     tl.store(p_dbias + b_column_1C, b_dbias.to(p_dbias.dtype.element_ty), mask=b_inside_1C)
 
 
-def _forward_tile(width: int, element_size: int) -> tuple[int, int, int]:
-    """Rows and columns of a tile, and warps: 64 bytes of each input a thread.
+def _forward_tile(width: int, element_size: int, arch: int) -> tuple[int, int, int]:
+    """Rows and columns of a tile, and warps: 64 bytes of each input a thread, or what spills no register.
 
     As many warps as hold a row once, 16 bytes a thread, where that is possible: weight and bias then lie in the threads
     that need them.
     """
     columns = max(triton.next_power_of_2(width), 8)
     warps = min(max(columns * element_size // 512, 1), 8)
-    return max(warps * 32 * 64 // element_size // columns, 1), columns, warps
+    rows = warps * 32 * 64 // element_size // columns
+    return max(rows // _share(width, columns, arch), 1), columns, warps
 
 
-def _backward_tile(width: int) -> tuple[int, int, int]:
+def _backward_tile(width: int, arch: int) -> tuple[int, int, int]:
     """Rows and columns of a tile, and warps: eight elements a thread, for further tiles are under way as well."""
     columns = max(triton.next_power_of_2(width), 8)
     warps = min(max(columns // 256, 4), 16)
-    return max(warps * 32 * 8 // columns, 1), columns, warps
+    return max(warps * 32 * 8 // columns // _share(width, columns, arch), 1), columns, warps
+
+
+def _share(width: int, columns: int, arch: int) -> int:
+    """By what the rows of a tile are divided: 10.0 spills registers with all of them, in wide tiles without padding and
+    where rows do not all begin at multiples of 16 elements, whose addresses take registers too.
+    """
+    return 2 if arch >= 100 and (width == columns >= 512 or width % 16 != 0) else 1
+
+
+def _stages(width: int, columns: int, element_size: int) -> int:
+    """How many tiles are under way at a time, backward.
+
+    One where rows do not all begin at multiples of 16 elements and 16 warps share the registers: more addresses, and
+    what cannot be copied past registers, would not fit in there.
+    """
+    if width % 16 != 0 and columns >= 4096:
+        return 1
+    return 3 if columns * element_size <= 8192 else 2
 
 
 def _programs(rows: int, tile_rows: int) -> int:
@@ -201,7 +220,7 @@ def forward(
     x_MD, residual_MD = _as_rows(x), _as_rows(residual)
     gate_MD = None if gate_logits is None else _as_rows(gate_logits)
     rows, width = x_MD.shape
-    tile_rows, columns, warps = _forward_tile(width, x.element_size())
+    tile_rows, columns, warps = _forward_tile(width, x.element_size(), architecture(x.device))
     launch(
         gated_norm_fwd_kernel, (_programs(rows, tile_rows),),
         x_MD, residual_MD, gate_MD, weight_D.contiguous(), bias_D.contiguous(), seed, out, mean_M, rstd_M,
@@ -236,7 +255,7 @@ def backward(
     dout_MD, x_MD, residual_MD = _as_rows(dout), _as_rows(x), _as_rows(residual)
     gate_MD = None if gate_logits is None else _as_rows(gate_logits)
     rows, width = x_MD.shape
-    tile_rows, columns, warps = _backward_tile(width)
+    tile_rows, columns, warps = _backward_tile(width, architecture(x.device))
     programs = min(_programs(rows, tile_rows), _most_backward_programs(x.device, warps))
     partials_P2D = x.new_empty((programs, 2, width), dtype=torch.float32)
     launch(
@@ -246,7 +265,9 @@ def backward(
         rows, dout_MD.stride(0), x_MD.stride(0), residual_MD.stride(0), 0 if gate_MD is None else gate_MD.stride(0),
         philox.threshold(dropout_p), philox.keep_scale(dropout_p),
         WIDTH=width, ROWS=tile_rows, COLUMNS=columns, GATED=gate_MD is not None, DROPPING=seed is not None,
-        STAGES=3 if columns * x.element_size() <= 8192 else 2, num_warps=warps, num_stages=1,
+        STAGES=_stages(width, columns, x.element_size()), num_warps=warps, num_stages=1,
+        # All that 16 warps can have: left to itself, the compiler may rather spill them for a second program.
+        maxnreg=128 if warps == 16 else None,
     )  # fmt: skip
     launch(
         gated_norm_bwd_sum_kernel, (triton.cdiv(width, 8),), partials_P2D, dweight_D, dbias_D, programs,

@@ -67,13 +67,14 @@ class _Tiles(NamedTuple):
 def _tiles(width: int, dtype: torch.dtype, arch: int) -> _Tiles:
     """Tiles that spill no register; which are fastest was not measured."""
     block_d = max(16, triton.next_power_of_2(width))
+    scattered = width % 16 != 0  # rows do not all begin at multiples of 16 elements: their addresses take registers
     if dtype == torch.float32:
-        return _Tiles(64, 32, 16, min(block_d, _SLICE), True, 8, 2)
-    if width % 16 != 0:
+        return _Tiles(32 if scattered else 64, 32, 16, min(block_d, _SLICE), True, 8, 2)
+    if scattered:
         return _Tiles(32, 32, 32, min(block_d, _SLICE), True, 4, 2)
     if block_d == 512:
         return _Tiles(64, 32, 16, block_d, False, 8, 2 if arch < 100 else 1)
-    return _Tiles(64, 64, 16, block_d, False, 8, 2)
+    return _Tiles(64, 64 if arch < 100 else 32, 16, block_d, False, 8, 2)
 
 
 @triton.jit

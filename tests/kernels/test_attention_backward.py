@@ -175,6 +175,7 @@ def test_parity(queries: int, keys: int, width: int, features: str) -> None:
         (30, 90, 32, "bias, dropout"),
         (130, 20, 16, EVERYTHING),
         (40, 33, 128, ""),
+        (20, 33, 100, EVERYTHING),
     ],
 )
 def test_parity_on_the_chosen_path(queries: int, keys: int, width: int, features: str) -> None:
@@ -444,6 +445,6 @@ def test_one_program_takes_all_queries_where_there_is_one_kernel() -> None:
     for arch in (80, 86, 90, 100, 120):
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             for queries in range(1, 200):
-                for width in (16, 64, 65, 128):
+                for width in (16, 59, 64, 65, 72, 100, 128):
                     config, second = configure(arch, dtype, queries, width)
                     assert second is not None or config.block_q >= queries

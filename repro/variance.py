@@ -7,7 +7,7 @@ import numpy as np
 from repro.cells import PLACES, Block, Cell, Place
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
-from repro.render import NOT_RUN, Table, percent
+from repro.render import NOT_RECORDED, NOT_RUN, Table, percent
 from repro.rows import Row, frame_by_place, place_title
 from repro.stats import detectable_over_seeds, minimum_detectable_difference, summarise
 from repro.variants import STANDING
@@ -28,7 +28,7 @@ def variance(evidence: Evidence) -> Table:
         made = {
             "F1": percent(summary.mean),
             "sd over tweets": percent(over_tweets),
-            "core-hours": f"{core_hours(cell):.2f}",
+            "core-hours": NOT_RECORDED if (hours := core_hours(cell)) is None else f"{hours:.2f}",
         }
         if summary.sd is not None:
             total = summary.sd**2 + over_tweets**2
@@ -66,8 +66,10 @@ def _sd_over_tweets(cell: Cell, resamples: int) -> float:
     return float(np.sqrt(cell.resampled_f1(resamples).var(axis=0, ddof=1).mean()))
 
 
-def core_hours(cell: Cell) -> float:
-    return sum(record["result"]["cost"]["cpu_seconds"] for record in cell.records) / 3600
+def core_hours(cell: Cell) -> float | None:
+    """Of all its runs; None where one of them, made by earlier sources, did not record its processor time."""
+    seconds = [record["result"]["cost"].get("cpu_seconds") for record in cell.records]
+    return None if None in seconds else sum(seconds) / 3600
 
 
 def _finding(place: Place, block: Block, sd_over_tweets: dict[str, float]) -> str:
@@ -75,7 +77,9 @@ def _finding(place: Place, block: Block, sd_over_tweets: dict[str, float]) -> st
     several = [cell for cell in cells if cell.n > 1]
     if not cells:
         return f"{place_title(place)}: {NOT_RUN}."
-    hours = f"{sum(map(core_hours, cells)):.1f} core-hours for {sum(cell.n for cell in cells)} runs"
+    recorded = [hours for hours in map(core_hours, cells) if hours is not None]
+    hours = f"{sum(recorded):.1f} core-hours" if len(recorded) == len(cells) else f"core-hours {NOT_RECORDED}"
+    hours += f" for {sum(cell.n for cell in cells)} runs"
     if not several:
         return f"{place_title(place)}: {hours}; one seed a system, so nothing is known of the spread over seeds."
     seeds_first = sum(

@@ -42,6 +42,14 @@ def test_core_hours_are_processor_time():
     assert core_hours(cell) == pytest.approx(2.5)
 
 
+def test_core_hours_that_a_run_did_not_record_are_not_guessed():
+    records = [record("full", seed) for seed in range(2)]
+    del records[1]["result"]["cost"]["cpu_seconds"]
+    table = variance(evidence_of(records))
+    assert table.frame["core-hours"].iloc[0] == "not recorded"
+    assert "core-hours not recorded for 2 runs" in table.findings[0]
+
+
 def test_detectable_differences_need_three_seeds():
     several = [record(v, seed) for v in ("full", "no_paf") for seed in range(3)] + [record("no_gate")]
     rows = variance(evidence_of(several)).frame.set_index("system")

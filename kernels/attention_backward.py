@@ -197,7 +197,7 @@ def configure(arch: int, dtype: torch.dtype, Lq: int, D: int) -> tuple[Config, C
     """
     wide = D > 64
     # Rows that do not all begin at multiples of 16 elements: each element's address takes registers of its own.
-    scattered = D % 16 != 0
+    scattered = D > 32 and D % 16 != 0
     if dtype == torch.float32:
         # Products in three parts hold each operand as two.
         if wide:
@@ -209,16 +209,18 @@ def configure(arch: int, dtype: torch.dtype, Lq: int, D: int) -> tuple[Config, C
     blackwell = 100 <= arch < 120
     # There products read their operands from shared memory, not from registers.
     roomy = arch == 90 or blackwell
-    maxnreg = _ALL_REGISTERS if blackwell or wide or D <= 16 else None
-    if Lq > 128 or (Lq > 64 and wide and (not roomy or scattered)):
-        block_k = 16 if scattered else 32
+    maxnreg = _ALL_REGISTERS if blackwell or wide or scattered or D <= 16 else None
+    if scattered and (wide or not roomy) and Lq > 32:
+        num_warps = 8 if wide else 4
+        return Config(32, 16, num_warps, 2, maxnreg), Config(32, 32, num_warps, 2, maxnreg)
+    if Lq > 128 or (Lq > 64 and wide and not roomy):
         if wide:
-            return Config(64, block_k, 8, 2, maxnreg), Config(32, 64, 8, 2, maxnreg)
+            return Config(64, 32, 8, 2, maxnreg), Config(32, 64, 8, 2, maxnreg)
+        block_k = 16 if scattered else 32
         return Config(128, block_k, 8, 2, maxnreg), Config(*((32, 64) if roomy else (64, 32)), 4, 2, maxnreg)
     block_q = 32 if Lq <= 32 else 64 if Lq <= 64 else 128
     block_k = 16 if block_q > 32 and (wide or scattered or not roomy) else 32
-    num_warps = 8 if block_q == 128 or wide or (block_q == 64 and scattered and not roomy) else 4
-    return Config(block_q, block_k, num_warps, 2, maxnreg), None
+    return Config(block_q, block_k, 8 if block_q == 128 or wide else 4, 2, maxnreg), None
 
 
 def _precision(dtype: torch.dtype, D: int) -> str:

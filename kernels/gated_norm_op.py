@@ -160,33 +160,31 @@ def _forward_tile(width: int, element_size: int, arch: int) -> tuple[int, int, i
     """
     columns = max(triton.next_power_of_2(width), 8)
     warps = min(max(columns * element_size // 512, 1), 8)
-    rows = warps * 32 * 64 // element_size // columns
-    return max(rows // _share(width, columns, arch), 1), columns, warps
+    elements = warps * 32 * 64 // element_size
+    if arch >= 100 and width == columns >= 512:
+        elements //= 2
+    return max(elements // columns, 1), columns, warps
 
 
 def _backward_tile(width: int, arch: int) -> tuple[int, int, int]:
-    """Rows and columns of a tile, and warps: eight elements a thread, for further tiles are under way as well."""
+    """Rows and columns of a tile, and warps: eight elements a thread, for further tiles are under way as well.
+
+    On 10.0 it is four: more spill registers at some widths.
+    """
     columns = max(triton.next_power_of_2(width), 8)
     warps = min(max(columns // 256, 4), 16)
-    return max(warps * 32 * 8 // columns // _share(width, columns, arch), 1), columns, warps
+    return max(warps * 32 * (8 if arch < 100 else 4) // columns, 1), columns, warps
 
 
-def _share(width: int, columns: int, arch: int) -> int:
-    """By what the rows of a tile are divided: 10.0 spills registers with all of them, in wide tiles without padding and
-    where rows do not all begin at multiples of 16 elements, whose addresses take registers too.
+def _stages(width: int, columns: int, element_size: int, arch: int) -> int:
+    """How many tiles are under way at a time, backward: as many as registers and shared memory hold.
+
+    Rows that do not all begin at multiples of 16 elements take more addresses, and those of 16-bit elements cannot be
+    copied past registers.
     """
-    return 2 if arch >= 100 and (width == columns >= 512 or width % 16 != 0) else 1
-
-
-def _stages(width: int, columns: int, element_size: int) -> int:
-    """How many tiles are under way at a time, backward.
-
-    One where rows do not all begin at multiples of 16 elements and 16 warps share the registers: more addresses, and
-    what cannot be copied past registers, would not fit in there.
-    """
-    if width % 16 != 0 and columns >= 4096:
+    if columns >= 2048 and width % 16 != 0:
         return 1
-    return 3 if columns * element_size <= 8192 else 2
+    return 3 if columns * element_size <= (8192 if arch < 100 else 4096) else 2
 
 
 def _programs(rows: int, tile_rows: int) -> int:
@@ -265,7 +263,7 @@ def backward(
         rows, dout_MD.stride(0), x_MD.stride(0), residual_MD.stride(0), 0 if gate_MD is None else gate_MD.stride(0),
         philox.threshold(dropout_p), philox.keep_scale(dropout_p),
         WIDTH=width, ROWS=tile_rows, COLUMNS=columns, GATED=gate_MD is not None, DROPPING=seed is not None,
-        STAGES=_stages(width, columns, x.element_size()), num_warps=warps, num_stages=1,
+        STAGES=_stages(width, columns, x.element_size(), architecture(x.device)), num_warps=warps, num_stages=1,
         # All that 16 warps can have: left to itself, the compiler may rather spill them for a second program.
         maxnreg=128 if warps == 16 else None,
     )  # fmt: skip

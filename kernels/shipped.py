@@ -82,7 +82,7 @@ def _cross_attention_calls() -> Iterator[Call]:
             yield from cross_attention((256, 12, queries, 197, 64), dtype, features)
         yield from cross_attention((256, 12, queries, 197, 64), torch.float16, _EVERYTHING)
         # Rows that do not begin at multiples of 16 elements: addresses take more registers.
-        for width, keys, features in product((59, 100), (197, 800), (_EVERYTHING, _MASKED)):
+        for width, keys, features in product((59, 100), _KEYS, (_EVERYTHING, _MASKED, _MASKED | {"mass"})):
             yield from cross_attention((256, 12, queries, keys, width), dtype, features)
 
 
@@ -149,7 +149,7 @@ def cross_attention(
 
 def _gated_residual_norm_calls() -> Iterator[Call]:
     features = ((True, True), (True, False), (False, True), (False, False))
-    for width in (768, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 59, 770, 4095):
+    for width in (768, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 384, 1536, 3072, 59, 770, 2047, 4095):
         for dtype, (gated, dropping) in product((torch.bfloat16, torch.float32), features):
             core = width == 768 and dtype == torch.bfloat16 and gated and dropping
             yield from gated_residual_norm(256 * 64, width, dtype, gated, dropping, core)

@@ -62,6 +62,8 @@ def counterfactual_table(evidence: Evidence) -> Table:
             "longer found counts as changed.",
             "A system that ignores the image is unchanged everywhere; where it guesses, the new mouth shows its guess "
             "in one case of three.",
+            "A label that was wrong before and what the new mouth shows both follows and is unchanged: the two can add "
+            "up to more than 100 %.",
             "Aspects: those told by the image, pooled over n seeds. Rates: mean ± standard deviation over seeds. "
             "Systems that read no image are left out.",
             SELECTION,

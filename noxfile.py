@@ -60,8 +60,8 @@ def _python(session: nox.Session) -> str:
 
 @nox.session(venv_backend="none", requires=["env"])
 def tests(session: nox.Session) -> None:
-    """Run the tests; arguments after -- go to pytest."""
-    session.run(_python(session), "-m", "pytest", *session.posargs)
+    """Run the tests, a file at a time on each core; arguments after -- go to pytest."""
+    session.run(_python(session), "-m", "pytest", "-n", "logical", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["env"])

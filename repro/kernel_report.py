@@ -5,7 +5,6 @@ Reports are committed as results/kernels/gpu.json and cpu.json. What neither hol
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from kernels.bench import fusion, targets
 from kernels.bench.report import SCHEMA
 from repro.figures import BLACK, BLUE, COLUMN, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILION, save
 from repro.render import BLOCK, Table, write_table
-from repro.store import StoreError
+from repro.store import read_measurements
 
 Report = dict[str, Any]
 
@@ -50,18 +49,7 @@ _LATENCY_WORKS = {
 
 def read_reports(folder: Path) -> dict[str, Report]:
     """The reports in `folder`, by kind. Raises StoreError, naming the file, for one that is no such report."""
-    found = {}
-    for kind in KINDS:
-        path = folder / f"{kind}.json"
-        if path.exists():
-            try:
-                report = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise StoreError(f"{path}: truncated or corrupt: {error}") from None
-            if not isinstance(report, dict) or (report.get("schema"), report.get("kind")) != (SCHEMA, kind):
-                raise StoreError(f"{path}: not a report of kind {kind!r} and schema {SCHEMA}")
-            found[kind] = report
-    return found
+    return read_measurements(folder, KINDS, SCHEMA)
 
 
 def write_kernel_report(folder: Path, out: Path) -> list[Path]:

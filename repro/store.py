@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -208,3 +208,22 @@ def published_evaluations(results: Path) -> list[Record]:
 def _read_all(results: Path, pattern: str) -> list[Record]:
     records = [read_record(path) for path in sorted(results.glob(pattern))]
     return sorted(records, key=lambda r: (r["profile"], r["experiment"], r["variant"], r["seed"]))
+
+
+def read_measurements(folder: Path, kinds: Iterable[str], schema: int) -> dict[str, dict[str, Any]]:
+    """What folder/KIND.json hold, by kind, of those that are there.
+
+    Raises StoreError, naming the file, for one that is no such report.
+    """
+    found = {}
+    for kind in kinds:
+        path = folder / f"{kind}.json"
+        if path.exists():
+            try:
+                report = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise StoreError(f"{path}: truncated or corrupt: {error}") from None
+            if not isinstance(report, dict) or (report.get("schema"), report.get("kind")) != (schema, kind):
+                raise StoreError(f"{path}: not a report of kind {kind!r} and schema {schema}")
+            found[kind] = report
+    return found

@@ -13,7 +13,7 @@ import pandas as pd
 
 from repro.efficiency.names import SCHEMA
 from repro.render import BLOCK, Table
-from repro.store import StoreError
+from repro.store import read_measurements
 from repro.variants import VARIANTS
 
 Report = dict[str, Any]
@@ -45,18 +45,7 @@ MOST_SECOND_PASS = 0.35  # of the first pass over a corpus, with its features ca
 
 def read_reports(folder: Path) -> Reports:
     """The reports in `folder`, by kind. Raises StoreError, naming the file, for one that is no such report."""
-    found = {}
-    for kind in KINDS:
-        path = folder / f"{kind}.json"
-        if path.exists():
-            try:
-                report = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise StoreError(f"{path}: truncated or corrupt: {error}") from None
-            if not isinstance(report, dict) or (report.get("schema"), report.get("kind")) != (SCHEMA, kind):
-                raise StoreError(f"{path}: not a report of kind {kind!r} and schema {SCHEMA}")
-            found[kind] = report
-    return found
+    return read_measurements(folder, KINDS, SCHEMA)
 
 
 def rows_of(report: Report, section: str, **facts: Any) -> list[Row]:

@@ -244,7 +244,9 @@ def _info_nce_calls() -> Iterator[Call]:
         for count, width in product((16384, 8000, 256), (512, 768, 96, 32, 123)):
             core = (count, width, dtype, masked) == (16384, 512, half, False)
             yield from info_nce(count, width, dtype, mode, masked, core)
-    for dtype, masked, width in product((half, single), (False, True), (512, 256, 128, 64, 32, 16, 380, 123, 52, 20, 4)):
+    for dtype, masked, width in product(
+        (half, single), (False, True), (512, 256, 128, 64, 32, 16, 380, 123, 52, 20, 4)
+    ):
         yield from info_nce(1000, width, dtype, "resident", masked)
 
 

@@ -94,11 +94,9 @@ def _part(batch: Batch, rows: list[int]) -> Batch:
     """Some of a batch's tweets, padded as the batch is. Gold spans stay behind: only losses read them."""
     tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
     chosen = {
-        name: value[rows]
-        for name, value in tensors.items()
-        if isinstance(value, Tensor) and name != "aspect_spans_N3"
+        name: value[rows] for name, value in tensors.items() if isinstance(value, Tensor) and name != "aspect_spans_N3"
     }
-    return replace(batch, tweets=[batch.tweets[row] for row in rows], **chosen)  # type: ignore[arg-type]
+    return replace(batch, tweets=[batch.tweets[row] for row in rows], **chosen)
 
 
 class _Losses(nn.Module):
@@ -138,7 +136,8 @@ class DistributedTrainer(Trainer):
         super()._epoch()
 
     def _losses(self, batch: Batch) -> tuple[dict[Task, Tensor], Tensor]:
-        return self._losses_of(batch)
+        losses, total = self._losses_of(batch)
+        return {task: losses[task] for task in self.model.tasks if task in losses}, total  # DDP may have sorted them
 
     def _whole(self, gradient: Tensor) -> Tensor:
         dist.all_reduce(gradient)

@@ -39,9 +39,7 @@ def mechanism(model: Tagger, config: Config, test: list[Tweet], predictions: Pre
             if is_shown and isinstance(model, Clamp) and _is_full(config)
             else None
         ),
-        "examples": (
-            [[list(span) for span in spans] for spans in predictions.spans[:EXAMPLES]] if is_shown else None
-        ),
+        "examples": ([[list(span) for span in spans] for spans in predictions.spans[:EXAMPLES]] if is_shown else None),
     }
 
 

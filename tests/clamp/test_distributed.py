@@ -45,9 +45,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def numbers(value: Any) -> list[float]:
-    """Every number of a JSON value, in its order."""
+    """Every number of a JSON value, in the order of its keys."""
     if isinstance(value, dict):
-        return [number for one in value.values() for number in numbers(one)]
+        return [number for key in sorted(value) for number in numbers(value[key])]
     if isinstance(value, list):
         return [number for one in value for number in numbers(one)]
     return [value] if isinstance(value, int | float) else []

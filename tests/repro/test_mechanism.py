@@ -295,7 +295,10 @@ def test_pooled_regions_lie_on_half_the_grid():
         ({"model__dropout": 0.0}, {"calibration", "alignment", "counterfactuals", "examples"}),
         ({"model__contrast__width": 64}, {"calibration", "alignment", "counterfactuals", "attention", "examples"}),
         ({"model__contrast__width": 64, "train__seed": 1}, {"calibration", "alignment", "counterfactuals"}),
-        ({"model__contrast__width": 64, "model__gate": False}, {"calibration", "alignment", "counterfactuals", "examples"}),
+        (
+            {"model__contrast__width": 64, "model__gate": False},
+            {"calibration", "alignment", "counterfactuals", "examples"},
+        ),
         ({"model__architecture": "text_only"}, {"calibration", "examples"}),
         ({"model__architecture": "cmmt"}, {"calibration", "counterfactuals", "examples"}),
         ({"model__architecture": "cmmt", "data__visual": "none"}, {"calibration"}),

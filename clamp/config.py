@@ -47,7 +47,7 @@ class SyntheticConfig:
 class DataConfig:
     """Which tweets, and which view of their images."""
 
-    name: Literal["synthetic", "twitter2015", "twitter2017"] = "synthetic"
+    name: Literal["synthetic", "twitter2015", "twitter2017", "own"] = "synthetic"  # own: annotated by the reader
     visual: Literal["image", "proxy", "none"] = "image"
     proxy_fields: tuple[Literal["caption", "faces", "description"], ...] = ("caption", "faces")
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig)

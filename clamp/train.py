@@ -185,11 +185,11 @@ class Trainer:
             # s follows its own loss, not the schedule: it has to get where it belongs within the run
             group["lr"] = group["base_lr"] * (1.0 if group["name"] == "uncertainty" else factor)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            losses = self.model.losses(self.model(batch), batch)
+            losses, total = self._losses(batch)
         if len(losses) > 1 and self._is_due(COSINE_POINTS):
-            self._log_cosines(gradient_cosines(losses, list(self.model.text_encoder.parameters())))
+            self._log_cosines(gradient_cosines(losses, list(self.model.text_encoder.parameters()), self._whole))
         self.optimizer.zero_grad(set_to_none=True)
-        self.model.total(losses).backward()
+        total.backward()
         norm = nn.utils.clip_grad_norm_(self.clipped, self.config.clip_norm).item()
         values: dict[Task, float] = {task: loss.item() for task, loss in losses.items()}
         if not np.isfinite(norm) or not all(map(np.isfinite, values.values())):
@@ -199,6 +199,15 @@ class Trainer:
         self.course.steps_done += 1
         self._log(values)
         return values, norm
+
+    def _losses(self, batch: Batch) -> tuple[dict[Task, Tensor], Tensor]:
+        """Each task's loss, and the scalar to minimise."""
+        losses = self.model.losses(self.model(batch), batch)
+        return losses, self.model.total(losses)
+
+    def _whole(self, gradient: Tensor) -> Tensor:
+        """The batch's gradient, of the part of it that this process holds."""
+        return gradient
 
     def _diagnosis(self, batch: Batch, losses: dict[Task, float]) -> str:
         culprit = next((f"the {task} loss" for task, value in losses.items() if not np.isfinite(value)), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 from PIL import Image
+from tokenizers import Encoding
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -55,6 +56,14 @@ class _Encoded:
     proxy_ids: list[int]
 
 
+def _as_encoded(encoding: Encoding) -> _Encoded:
+    first: list[int] = []
+    for position, (word, sequence) in enumerate(zip(encoding.word_ids, encoding.sequence_ids, strict=True)):
+        if sequence == 0 and word == len(first):  # special tokens are of no sequence, a caption is of sequence 1
+            first.append(position)
+    return _Encoded(encoding.ids, encoding.type_ids, first, [])
+
+
 def _pad(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     width = max(1, max(map(len, rows)))
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.int64)
@@ -73,7 +82,7 @@ class EncodedTweets:
         self.appends_caption = config.architecture == "caption_concat"
         self.max_tokens = config.text.max_tokens
         self._tokenizer = tokenizer
-        self._encoded = [self._encode(tweet) for tweet in self.tweets]
+        self._encoded = self._encode_all()
         self._pixels: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -84,6 +93,33 @@ class EncodedTweets:
         """Sub-words of every tweet and of its proxy text: the two parts that a batch pads."""
         return np.array([(len(row.ids), len(row.proxy_ids)) for row in self._encoded]).reshape(-1, 2)
 
+    def _encode_all(self) -> list[_Encoded]:
+        """Every tweet, in one call of the tokenizer but for those that need care: it is several times as fast."""
+        plain = self._plain_encodings()
+        proxies = self._proxy_ids()
+        return [
+            replace(self._encode(tweet) if encoding is None else _as_encoded(encoding), proxy_ids=proxy)
+            for tweet, encoding, proxy in zip(self.tweets, plain, proxies, strict=True)
+        ]
+
+    def _plain_encodings(self) -> list[Encoding | None]:
+        """Of each tweet; None where a caption follows, where it is too long, or where a word left no trace."""
+        if self.appends_caption or not self.tweets:
+            return [None] * len(self.tweets)
+        words = [list(tweet.words) for tweet in self.tweets]
+        encodings = self._tokenizer(words, is_split_into_words=True, verbose=False).encodings
+        return [
+            encoding if len(encoding) <= self.max_tokens and len({*encoding.word_ids} - {None}) == len(row) else None
+            for encoding, row in zip(encodings, words, strict=True)
+        ]
+
+    def _proxy_ids(self) -> list[list[int]]:
+        texts = [(tweet.proxy or "") if self.vision.kind == "proxy" else "" for tweet in self.tweets]
+        if self.appends_caption or not any(texts):
+            return [[] for _ in texts]
+        rows = self._tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return [row if text else [] for row, text in zip(rows, texts, strict=True)]
+
     def _encode(self, tweet: Tweet) -> _Encoded:
         words = self._readable(tweet.words)
         encoding = self._tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.max_tokens)
@@ -92,14 +128,7 @@ class EncodedTweets:
             encoding = self._tokenizer(
                 words, caption, is_split_into_words=True, truncation="only_second", max_length=self.max_tokens
             )
-        first: list[int] = []
-        for position, (word, sequence) in enumerate(zip(encoding.word_ids(), encoding.sequence_ids(), strict=True)):
-            if sequence == 0 and word == len(first):  # special tokens are of no sequence, a caption is of sequence 1
-                first.append(position)
-        proxy_ids: list[int] = []
-        if self.vision.kind == "proxy" and tweet.proxy and not self.appends_caption:
-            proxy_ids = self._tokenizer(tweet.proxy, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return _Encoded(encoding["input_ids"], encoding.encodings[0].type_ids, first, proxy_ids)
+        return _as_encoded(encoding.encodings[0])
 
     def _room_after(self, length: int) -> int:
         """Sub-words of a second segment that fit behind a first one of `length`, special tokens included."""

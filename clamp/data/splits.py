@@ -64,7 +64,7 @@ def _cached_synthetic_manifest(config: SyntheticConfig) -> dict[str, str]:
 def _folder(data: DataConfig, root: Path | None) -> Path:
     if root is None:
         raise ConfigError(f"data: {data.name} needs a data folder")
-    return root / data.name
+    return root if data.name == "own" else root / data.name
 
 
 def _only(tweet: Tweet, visual: Visual) -> Tweet:
@@ -83,8 +83,8 @@ def data_manifest(data: DataConfig, root: Path | None) -> dict[str, str]:
 def load_splits(data: DataConfig, root: Path | None) -> Splits:
     """The tweets of a data set.
 
-    `root` holds twitter2015/ and twitter2017/, and their images in <name>_images/ or images/; generated data needs
-    none. ConfigError where the folder is missing from the call, DataError where its files are unsound.
+    `root` holds twitter2015/ and twitter2017/, and their images in <name>_images/ or images/; data of one's own lie in
+    `root` itself, and generated data need none. ConfigError where the folder is missing from the call, DataError where its files are unsound.
     """
     if data.name != "synthetic":
         folder = _folder(data, root)

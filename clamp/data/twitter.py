@@ -1,7 +1,7 @@
 """Twitter-2015 and Twitter-2017: annotations, images and visual proxies of a folder, as tweets.
 
 A data set's folder holds train, dev and test annotations as .json, .txt (CoNLL) or .tsv (a row per target), and
-visual_proxy.json; its images lie beside it, in <folder>_images/ or images/.
+visual_proxy.json; its images lie in it, in images/, or beside it, in <folder>_images/ or images/.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def _records(root: Path, split: str) -> list[Record]:
 
 
 def _image_folder(root: Path, images: Path | None) -> Path:
-    folders = [images] if images else [root.parent / f"{root.name}_images", root.parent / "images"]
+    beside = (root / "images", root.parent / f"{root.name}_images", root.parent / "images")
+    folders = [images] if images else beside
     for folder in folders:
         if folder.is_dir():
             return folder
@@ -83,7 +84,7 @@ def load_twitter(
 ) -> list[Tweet]:
     """The tweets of one split in the order of its file, with what `visual` asks for.
 
-    "image": the path of each image that decodes, sought in `images`, by default beside `root`; "proxy": the text of
+    "image": the path of each image that decodes, sought in `images`, by default in or beside `root`; "proxy": the text of
     `proxy_fields` of visual_proxy.json. A tweet whose image or proxy is missing or broken has none, and one warning
     says how many those are. DataError where annotations, the image folder or the proxy file are missing or unsound.
     """

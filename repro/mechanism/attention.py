@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,17 @@ def chosen(tweets: Sequence[Tweet], spans: Sequence[Sequence[Span]]) -> dict[int
 
 
 @torch.no_grad()
-def attention_maps(model: Clamp, tweets: Sequence[Tweet], spans: Sequence[Sequence[Span]]) -> list[dict[str, Any]]:
-    """The chosen ones of `tweets`, whose predicted spans are `spans`, JSON-ready; no pixels.
+def attention_maps(
+    model: Clamp, tweets: Sequence[Tweet], spans: Sequence[Sequence[Span]], reasons: Mapping[int, str | None]
+) -> list[dict[str, Any]]:
+    """Those of `tweets` that `reasons` lists by index, with why (None: no reason of their own), JSON-ready; no pixels.
+
+    `spans` are the predicted ones of all `tweets`.
 
     Of every stage: its level, the grid of its regions and, for each aspect, the attention over them (averaged over
     heads and the aspect's words) and the mean opening of the gate (over the aspect's words and all D; None without a
     gate).
     """
-    reasons = chosen(tweets, spans)
     if not reasons:
         return []
     shown = [tweets[index] for index in reasons]

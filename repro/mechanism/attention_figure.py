@@ -33,7 +33,12 @@ _HEAT = "inferno"  # from dark to bright alone, for every kind of colour vision
 
 
 def shown_tweets(evidence: Evidence) -> list[tuple[Tweet, dict[str, Any]]]:
-    """The chosen tweets, generated again, with their maps; none where the generator no longer makes the same tweets."""
+    """The tweets that a rule chose; see `mapped_tweets`."""
+    return [(tweet, one) for tweet, one in mapped_tweets(evidence) if one["why"]]
+
+
+def mapped_tweets(evidence: Evidence) -> list[tuple[Tweet, dict[str, Any]]]:
+    """Tweets generated again, with their maps; none where the generator no longer makes the same tweets."""
     cell = evidence.block(GENERATED).get("full")
     for evaluation in cell.evaluations if cell else ():
         maps = (evaluation["evaluation"].get("mechanism") or {}).get("attention")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from clamp.baselines import TextOnly
 from clamp.config import ConfigError
 from clamp.data import Aspect, DataError, Tweet
 from clamp.data.collate import EncodedTweets
+from clamp.data.schema import Polarity
 from clamp.evaluate import predict
 from clamp.model import Clamp, Tagger
 from clamp.tagging import Span
@@ -132,7 +133,7 @@ def _predicted(model: Tagger, tweets: Sequence[Tweet]) -> list[list[Span]]:
 def _maps(model: Clamp, tweets: Sequence[Tweet], spans: Sequence[Sequence[Span]]) -> list[dict[str, Any]]:
     """`attention_maps` of the predicted aspects of all tweets, some at a time."""
     labelled = [
-        replace(tweet, aspects=tuple(Aspect(start, end, polarity) for start, end, polarity in of))
+        replace(tweet, aspects=tuple(Aspect(start, end, cast(Polarity, polarity)) for start, end, polarity in of))
         for tweet, of in zip(tweets, spans, strict=True)
     ]
     parts = [slice(start, start + _BATCH) for start in range(0, len(tweets), _BATCH)]

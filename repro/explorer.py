@@ -168,12 +168,16 @@ def _stage(number: int, stage: dict[str, Any], one: dict[str, Any]) -> dict[str,
 
 def _says(row: int, map_R: np.ndarray, stage: dict[str, Any], one: dict[str, Any]) -> str:
     down, across = divmod(int(map_R.argmax()), stage["grid"][1])
-    highest = f"Highest: {100 * map_R.max():.0f} % at row {down + 1}, column {across + 1}"
+    highest = f"Highest: {_percent(map_R.max())} at row {down + 1}, column {across + 1}"
     if not one["cells"]:
         return f"{highest}."
     own = mass_on(stage, row, [one["aspects"][row]["region"]], one)
     others = mass_on(stage, row, one["distractors"], one)
-    return f"{highest}. On its own cell {100 * own:.0f} %, on distractors {100 * others:.0f} %."
+    return f"{highest}. On its own cell {_percent(own)}, on distractors {_percent(others)}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _heat_image(stage: dict[str, Any]) -> str:

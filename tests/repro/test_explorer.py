@@ -70,7 +70,7 @@ def test_it_holds_the_tweets_their_images_and_their_maps() -> None:
                 levels_R = np.frombuffer(bytes.fromhex(drawn["heat"][row]), np.uint8)
                 np.testing.assert_allclose(levels_R / 255, np.array(map_R) / max(map_R), atol=0.5 / 255 + 1e-9)
                 assert drawn["peak"][row] == int(np.argmax(map_R))
-                assert f"{100 * max(map_R):.0f} %" in drawn["says"][row]
+                assert f"Highest: {100 * max(map_R):.0f}\N{NO-BREAK SPACE}% at" in drawn["says"][row]
 
 
 def test_shares_of_cells_are_said_of_the_right_stage_and_aspect() -> None:
@@ -87,7 +87,9 @@ def test_shares_of_cells_are_said_of_the_right_stage_and_aspect() -> None:
     shown = view(tweet, one, "made up", {"CLAMP": None}, is_annotated=True)
     others = 100 * 0.3 * len(tweet.distractors) / 15
     for stage in shown["stages"]:
-        assert stage["says"][0].endswith(f"On its own cell 70 %, on distractors {others:.0f} %.")
+        assert stage["says"][0].endswith(
+            f"On its own cell 70\N{NO-BREAK SPACE}%, on distractors {others:.0f}\N{NO-BREAK SPACE}%."
+        )
 
 
 def test_labels_stand_beside_gold_and_are_judged() -> None:
@@ -264,6 +266,14 @@ def test_tweets_without_an_aspect_are_shown_too(tmp_path: Path) -> None:
     page = Page(own_page(tmp_path / "model", write_own(tmp_path, 3), tmp_path / "images", None))
     assert [tweet["aspects"] for tweet in page.data["tweets"]] == [[], [], []]
     assert {tweet["summary"] for tweet in page.data["tweets"]} == {"no aspects"}
+
+
+def test_large_images_are_kept_as_photographs(tmp_path: Path) -> None:
+    tiny_model(tiny_config(model__vision__image_size=128).model).save_pretrained(tmp_path / "model")
+    page = Page(own_page(tmp_path / "model", write_own(tmp_path, 1), tmp_path / "images", None))
+    (shown,) = page.data["tweets"]
+    assert shown["image"].startswith("data:image/jpeg;base64,")
+    assert pixels(shown["image"]).shape == (128, 128, 3)
 
 
 GOOD = {"text": "a b", "image": "0.png"}

@@ -222,7 +222,7 @@ def test_roles_and_names_are_what_a_screen_reader_needs(visit: Callable[..., Any
     assert page.get_by_role("listbox", name="Tweets").get_by_role("option").count() == KEPT + 1
     group = page.get_by_role("radiogroup", name="Aspects of this tweet")
     assert group.get_by_role("radio", checked=True).count() == 1
-    stages = page.get_by_role("img", name=re.compile(r"^Stage \d: where “.+” looks\. Highest: \d+ %"))
+    stages = page.get_by_role("img", name=re.compile(r"^Stage \d: where “.+” looks\. Highest: \d+\s%"))
     assert stages.count() == 3
     assert page.get_by_role("slider", name="heat strength").count() == 1
     assert page.get_by_role("columnheader").all_inner_texts()[-5:] == [

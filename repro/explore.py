@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -91,8 +92,8 @@ def _tweet(line: bytes, number: int, images: Path) -> Tweet:
         raise ValueError('"image" is not the name of a file')
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise ValueError(f'"image" {name!r} leads out of the folder of images')
-    if not (images / name).is_file():
-        raise ValueError(f"there is no image {images / name}")
+    if not os.path.isfile(images / name):  # pathlib's own raises where a name is too long
+        raise ValueError(f"there is no image {name!r} in {images}")
     return Tweet(id=str(number), words=words, aspects=(), image=images / name)
 
 

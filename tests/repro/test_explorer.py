@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from builders import tiny_config, tiny_model
 from explorer_pages import CHOSEN, HOSTILE, KEPT, Page, generated, made_up_evidence, save_models, write_own
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from made_up import evidence_of, record
 from PIL import Image
 
@@ -296,8 +298,10 @@ GOOD = {"text": "a b", "image": "0.png"}
         (GOOD | {"image": ""}, 'line 2: "image" is not the name of a file'),
         (GOOD | {"image": "../own.jsonl"}, "line 2: \"image\" '../own.jsonl' leads out of the folder"),
         (GOOD | {"image": "/etc/passwd"}, "line 2: \"image\" '/etc/passwd' leads out of the folder"),
-        (GOOD | {"image": "none.png"}, "line 2: there is no image images/none.png"),
-        (GOOD | {"image": "\0.png"}, "line 2: there is no image"),
+        (GOOD | {"image": "none.png"}, "line 2: there is no image 'none.png' in images"),
+        (GOOD | {"image": "\0\n.png"}, "line 2: there is no image"),
+        (GOOD | {"image": "\ud800"}, "line 2: there is no image"),
+        (GOOD | {"image": "x" * 5000}, "line 2: there is no image"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_named(line: bytes | dict[str, Any], reason: str, tmp_path: Path) -> None:
@@ -308,6 +312,25 @@ def test_a_record_that_cannot_be_used_is_named(line: bytes | dict[str, Any], rea
         read_tweets(Path("bad.jsonl"), Path("images"))
     assert str(raised.value).startswith(f"bad.jsonl: {reason}")
     assert "\n" not in str(raised.value)
+
+
+VALUES = st.none() | st.integers() | st.text(max_size=6) | st.lists(st.text(max_size=6) | st.none(), max_size=3)
+RECORDS = st.fixed_dictionaries({"image": st.just("0.png") | VALUES}, optional={"words": VALUES, "text": VALUES})
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=40) | RECORDS.map(lambda record: json.dumps(record).encode()))
+def test_whatever_a_file_holds_is_read_or_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "0.png").touch()
+    (tmp_path / "any.jsonl").write_bytes(content)
+    refused = ""
+    try:
+        for tweet in read_tweets(tmp_path / "any.jsonl", tmp_path):
+            assert tweet.words
+            assert tweet.image == tmp_path / "0.png"
+    except DataError as error:
+        refused = str(error)
+    assert len(refused.splitlines()) < 2
 
 
 def test_a_page_holds_two_hundred_tweets_and_no_more(tmp_path: Path) -> None:

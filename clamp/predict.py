@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from clamp.config import Level
 from clamp.corpus.records import Record
 from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
-from clamp.data.schema import POLARITIES, DataError, Tweet
+from clamp.data.schema import POLARITIES, DataError, Polarity, Tweet
 from clamp.model import Output, Tagger
 from clamp.prediction import FoundAspect, Prediction, Region
 from clamp.pyramid import Grid, regions_of
@@ -78,7 +79,9 @@ def predictions_of(
     spans = model.decode(output, moved)
     probabilities = _polarity_probabilities(output, spans)
     read_B = batch.word_mask_BT.sum(dim=1).tolist()
-    looked_at = _regions_looked_at(model, output, batch, spans) if regions else [[None] * len(row) for row in spans]
+    looked_at: list[list[tuple[Region, ...] | None]] = [[None] * len(row) for row in spans]
+    if regions:
+        looked_at = _regions_looked_at(model, output, batch, spans)
     return [
         Prediction(
             record.id,
@@ -93,7 +96,8 @@ def predictions_of(
 def _aspect(
     record: Record, span: Span, probabilities: tuple[float, float, float], regions: tuple[Region, ...] | None
 ) -> FoundAspect:
-    start, end, polarity = span
+    start, end = span[:2]
+    polarity = cast(Polarity, span[2])
     if record.text is None:
         return FoundAspect(start, end, " ".join(record.words[start:end]), polarity, probabilities, regions=regions)
     first, last = record.places[start][0], record.places[end - 1][1]
@@ -111,7 +115,7 @@ def _polarity_probabilities(output: Output, spans: Sequence[Sequence[Span]]) -> 
     scores_N3 = log_probs_BTC[tweet_N, start_N][:, _BEGINS] + later_N3
     shares_N3 = np.exp(scores_N3 - scores_N3.max(axis=1, keepdims=True))
     rows = iter((shares_N3 / shares_N3.sum(axis=1, keepdims=True)).tolist())
-    return [[tuple(next(rows)) for _ in row] for row in spans]
+    return [[(*next(rows),) for _ in row] for row in spans]
 
 
 @lru_cache(maxsize=64)
@@ -132,7 +136,7 @@ def boxes(level: Level, grid: Grid) -> tuple[tuple[int, int, float, float, float
 
 def _regions_looked_at(
     model: Tagger, output: Output, batch: Batch, spans: Sequence[Sequence[Span]]
-) -> list[list[tuple[Region, ...]]]:
+) -> list[list[tuple[Region, ...] | None]]:
     """Of every aspect: the regions that its words attended to most in the last stage, averaged over heads and words."""
     stage = output.stages[-1]
     assert stage.attention_BTR is not None
@@ -147,7 +151,7 @@ def _regions_looked_at(
 
     def regions(b: int, start: int, end: int) -> tuple[Region, ...]:
         weight_R = attention_BTR[b, start:end].mean(axis=0)
-        strongest = np.argsort(-weight_R, kind="stable")[:REGIONS_SHOWN].tolist()
+        strongest: list[int] = np.argsort(-weight_R, kind="stable")[:REGIONS_SHOWN].tolist()
         return tuple(
             Region(*places[r], weight=float(weight_R[r]), text=said[b][r] if said else None)
             for r in strongest

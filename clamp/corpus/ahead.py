@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from clamp.config import ConfigError
+from clamp.data.schema import DataError
 
 _T = TypeVar("_T")
-_PATIENCE = 0.1  # seconds between two looks at whether anybody still wants the items
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Failed:
-    error: BaseException
+    reason: str
 
 
-class _End:
-    pass
+class _Stream(IterableDataset):
+    def __init__(self, make: Callable[[], Iterable[Any]]) -> None:
+        self.make = make
 
-
-def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:
-    """The same items in the same order, made in a background thread that is at most `depth` of them ahead.
-
-    What making them raises is raised here. The thread ends when the iteration does, however that ends.
-    """
-    ready: queue.Queue[_T | _Failed | _End] = queue.Queue(depth)
-    abandoned = threading.Event()
-
-    def put(item: _T | _Failed | _End) -> None:
-        while not abandoned.is_set():
-            try:
-                return ready.put(item, timeout=_PATIENCE)
-            except queue.Full:
-                continue
-
-    def make() -> None:
+    def __iter__(self) -> Iterator[Any]:
         try:
-            for item in items:
-                put(item)
-                if abandoned.is_set():
-                    return
-            put(_End())
-        except BaseException as error:
-            put(_Failed(error))
+            yield from self.make()
+        except (ConfigError, DataError) as error:
+            yield _Failed(str(error))
 
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := ready.get(), _End):
-            if isinstance(item, _Failed):
-                raise item.error
-            yield item
-    finally:
-        abandoned.set()
-        thread.join()
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def ahead(make: Callable[[], Iterable[_T]], depth: int) -> Iterator[_T]:
+    """What `make()` yields, in order, made in a process of its own that is at most `depth` items ahead.
+
+    A thread would not do: most of the preparation holds Python's lock, for which a small model's forward pass, hundreds
+    of short operators, would wait again and again. The process is a fork of this one and ends with it. Items come
+    through a pipe; tensors within them would take shared memory, of which containers have little. A ConfigError or
+    DataError of `make` is a ConfigError here.
+    """
+    loader = DataLoader(
+        _Stream(make), batch_size=None, collate_fn=_as_it_is, num_workers=1, prefetch_factor=depth,
+        multiprocessing_context="fork", generator=torch.Generator(),
+    )  # fmt: skip
+    for item in loader:
+        if isinstance(item, _Failed):
+            raise ConfigError(item.reason)
+        yield item

@@ -11,29 +11,33 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from clamp.config import ConfigError
 from clamp.corpus.ahead import ahead
 from clamp.corpus.merge import MERGERS, Merger, merge_json, replaced
 from clamp.corpus.records import BadRecord, Record, Row, record_of
 from clamp.corpus.rows import pyarrow_for, read_rows
+from clamp.data.collate import Batch
 from clamp.data.files import file_sha256
 from clamp.data.schema import DataError
-from clamp.predict import ReadyBatch, predictions_of, ready_batches
+from clamp.predict import predictions_of, ready_batches
 from clamp.prediction import Prediction
 from clamp.predictor import Predictor
 
 WINDOW = 4096  # rows; few enough for the memory, enough to find tweets of the same length
-_AHEAD = 8  # batches that are made before they are needed
-_STATE = "state.json"
+_AHEAD = 8  # batches that may be made before they are needed
+_STATE, _LOCK = "state.json", "lock"
 
 
 @dataclass(frozen=True)
@@ -116,17 +120,14 @@ def begun(predictor: Predictor, request: Request) -> Iterator[int]:
         "window": WINDOW,
     }
     request.folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(request.folder, os.O_RDONLY)
-    try:
+    with (request.folder / _LOCK).open("w") as lock:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, forks of this process do not inherit it
+        except OSError:
             raise ConfigError(f"{request.out}: another process is predicting to this file") from None
         for file in request.folder.glob("*.tmp"):
             file.unlink()
         yield _rows_of(request, state)
-    finally:
-        os.close(descriptor)
 
 
 def _check(request: Request) -> None:
@@ -166,68 +167,82 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
         yield stream
 
 
-@dataclass
-class _Window:
-    """The rows of a window: what they hold, what of it was predicted, and why others cannot be."""
+@dataclass(frozen=True)
+class _Step:
+    """Some rows of a window: a batch with its records and their order in the window, and faults by line.
 
-    number: int
-    rows: int
+    `ends`: no more of the window follows.
+    """
+
+    window: int
+    order: list[int] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)  # of the records
-    predictions: dict[int, Prediction] = field(default_factory=dict)  # by record
-    faults: dict[int, str] = field(default_factory=dict)  # by line
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)  # of the batch
+    faults: dict[int, str] = field(default_factory=dict)
+    ends: bool = False
 
 
 def predict_windows(
     predictor: Predictor, request: Request, windows: Collection[int], on_rows: Callable[[int], None]
 ) -> None:
     """Predict these windows of a request that was begun, here or by another process; each is stored when it is done."""
-    for window, ready in ahead(_prepared(predictor, request, frozenset(windows)), _AHEAD):
-        if ready is None:
-            _store(request, window)
-            on_rows(window.rows - len(window.records))
-            continue
-        if ready.batch is not None:
-            records = [window.records[index] for index in ready.indices]
-            found = predictions_of(predictor.model, records, ready.batch, regions=request.regions)
-            window.predictions.update(zip(ready.indices, found, strict=True))
-        window.faults.update((window.lines[index], reason) for index, reason in ready.faults.items())
-        on_rows(len(ready.indices) + len(ready.faults))
+    predictions: dict[int, Prediction] = {}
+    faults: dict[int, str] = {}
+    for step in ahead(lambda: _steps(predictor, request, frozenset(windows)), _AHEAD):
+        if step.records:
+            batch = Batch(tweets=[], **{name: torch.from_numpy(array) for name, array in step.arrays.items()})
+            found = predictions_of(predictor.model, step.records, batch, regions=request.regions)
+            predictions.update(zip(step.order, found, strict=True))
+        faults |= step.faults
+        on_rows(len(step.records) + len(step.faults))
+        if step.ends:
+            _store(request, step.window, predictions, faults)
+            predictions, faults = {}, {}
 
 
-def _prepared(
-    predictor: Predictor, request: Request, windows: frozenset[int]
-) -> Iterator[tuple[_Window, ReadyBatch | None]]:
-    """Every batch of these windows with its window, and None in place of a batch when a window has no more."""
+def _steps(predictor: Predictor, request: Request, windows: frozenset[int]) -> Iterator[_Step]:
+    """These windows, step by step."""
     rows = read_rows(request.source)
     for number in range(max(windows, default=-1) + 1):
         chunk = list(islice(rows, WINDOW))
         if number in windows:
-            window = _parsed(number, chunk)
-            images = [record.image and request.images / record.image for record in window.records]
-            for ready in ready_batches(window.records, images, predictor.model, request.batch_size):
-                yield window, ready
-            yield window, None
+            records, lines, faults = _parsed(chunk)
+            images = [request.images / record.image if record.image else None for record in records]
+            for ready in ready_batches(records, images, predictor.model, request.batch_size):
+                yield _Step(
+                    number,
+                    ready.indices,
+                    [records[index] for index in ready.indices],
+                    _arrays(ready.batch) if ready.batch else {},
+                    {lines[index]: reason for index, reason in ready.faults.items()},
+                )
+            yield _Step(number, faults=faults, ends=True)
 
 
-def _parsed(number: int, rows: Sequence[Row]) -> _Window:
-    window = _Window(number, len(rows))
+def _parsed(rows: Sequence[Row]) -> tuple[list[Record], list[int], dict[int, str]]:
+    """The records, the lines that they are in, and why other lines hold none."""
+    records, lines, faults = [], [], {}
     for row in rows:
         try:
-            window.records.append(record_of(row))
+            records.append(record_of(row))
         except BadRecord as error:
-            window.faults[row.line] = str(error)
+            faults[row.line] = str(error)
         else:
-            window.lines.append(row.line)
-    return window
+            lines.append(row.line)
+    return records, lines, faults
 
 
-def _store(request: Request, window: _Window) -> None:
-    if window.faults:
-        with _written(request.part_errors(window.number)) as stream:
-            stream.writelines(_line({"line": line, "reason": window.faults[line]}) for line in sorted(window.faults))
-    with _written(request.part(window.number)) as stream:
-        stream.writelines(_line(window.predictions[index].to_dict()) for index in sorted(window.predictions))
+def _arrays(batch: Batch) -> dict[str, np.ndarray]:
+    values = {part.name: getattr(batch, part.name) for part in fields(batch)}
+    return {name: value.numpy() for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _store(request: Request, window: int, predictions: dict[int, Prediction], faults: dict[int, str]) -> None:
+    if faults:
+        with _written(request.part_errors(window)) as stream:
+            stream.writelines(_line({"line": line, "reason": faults[line]}) for line in sorted(faults))
+    with _written(request.part(window)) as stream:
+        stream.writelines(_line(predictions[index].to_dict()) for index in sorted(predictions))
 
 
 def _line(value: dict[str, object]) -> bytes:
@@ -265,6 +280,6 @@ def _merge(request: Request, merger: Merger, file: Path, parts: Sequence[Path]) 
 def _remove(request: Request) -> None:
     """The state first: without it what is left counts for nothing."""
     (request.folder / _STATE).unlink()
-    for part in request.folder.glob("part-*.jsonl"):
-        part.unlink()
+    for file in [*request.folder.glob("part-*.jsonl"), request.folder / _LOCK]:
+        file.unlink()
     request.folder.rmdir()

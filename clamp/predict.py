@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from clamp.config import Level
-from clamp.corpus.records import Record
+from clamp.corpus.records import Record, one_line
 from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import POLARITIES, DataError, Polarity, Tweet
@@ -47,7 +47,7 @@ class _Passing(EncodedTweets):
                 try:
                     self._resized(index)  # is kept until the batch is made
                 except DataError as error:
-                    faults[index] = str(error)
+                    faults[index] = one_line(str(error))
         sound = [index for index in indices if index not in faults]
         batch = self.batch(sound) if sound else None
         self._pixels.clear()

@@ -16,7 +16,7 @@ from huggingface_hub.errors import HFValidationError
 
 from clamp.baselines import ARCHITECTURES
 from clamp.config import ConfigError, model_config_from_dict
-from clamp.corpus.records import BadRecord, Row, record_of
+from clamp.corpus.records import BadRecord, Row, one_line, record_of
 from clamp.data.files import read_text
 from clamp.data.schema import DataError
 from clamp.encoders import locate_weights
@@ -133,7 +133,7 @@ class Predictor(ModelHubMixin):
                 images.append(_image(fields.get("image")))
                 kept.append(record_of(Row(number, {k: v for k, v in fields.items() if k != "image"})))
             except BadRecord as error:
-                raise DataError("records", number, str(error)) from None
+                raise DataError("records", number, one_line(str(error))) from None
         predictions: dict[int, Prediction] = {}
         for ready in ready_batches(kept, images, self.model, batch_size):
             for index, reason in ready.faults.items():

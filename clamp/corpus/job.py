@@ -26,7 +26,7 @@ from torch import Tensor
 from clamp.config import ConfigError
 from clamp.corpus.ahead import ahead
 from clamp.corpus.merge import MERGERS, Merger, merge_json, replaced
-from clamp.corpus.records import BadRecord, Record, Row, record_of
+from clamp.corpus.records import BadRecord, Record, Row, one_line, record_of
 from clamp.corpus.rows import pyarrow_for, read_rows
 from clamp.data.collate import Batch
 from clamp.data.files import file_sha256
@@ -190,8 +190,7 @@ def predict_windows(
     faults: dict[int, str] = {}
     for step in ahead(lambda: _steps(predictor, request, frozenset(windows)), _AHEAD):
         if step.records:
-            batch = Batch(tweets=[], **{name: torch.from_numpy(array) for name, array in step.arrays.items()})
-            found = predictions_of(predictor.model, step.records, batch, regions=request.regions)
+            found = predictions_of(predictor.model, step.records, _batch(step.arrays), regions=request.regions)
             predictions.update(zip(step.order, found, strict=True))
         faults |= step.faults
         on_rows(len(step.records) + len(step.faults))
@@ -226,15 +225,26 @@ def _parsed(rows: Sequence[Row]) -> tuple[list[Record], list[int], dict[int, str
         try:
             records.append(record_of(row))
         except BadRecord as error:
-            faults[row.line] = str(error)
+            faults[row.line] = one_line(str(error))
         else:
             lines.append(row.line)
     return records, lines, faults
 
 
 def _arrays(batch: Batch) -> dict[str, np.ndarray]:
+    """A batch's tensors for the way to another process; images with their channels last, as they lie in memory."""
     values = {part.name: getattr(batch, part.name) for part in fields(batch)}
+    if batch.pixels_BCHW is not None:
+        values["pixels_BCHW"] = batch.pixels_BCHW.permute(0, 2, 3, 1)
     return {name: value.numpy() for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _batch(arrays: dict[str, np.ndarray]) -> Batch:
+    """The batch again, its images in the same memory layout: that decides on the last bits of what is made of them."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if "pixels_BCHW" in tensors:
+        tensors["pixels_BCHW"] = tensors["pixels_BCHW"].permute(0, 3, 1, 2)
+    return Batch(tweets=[], **tensors)
 
 
 def _store(request: Request, window: int, predictions: dict[int, Prediction], faults: dict[int, str]) -> None:

@@ -187,7 +187,7 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             losses, total = self._losses(batch)
         if len(losses) > 1 and self._is_due(COSINE_POINTS):
-            self._log_cosines(gradient_cosines(losses, list(self.model.text_encoder.parameters())))
+            self._log_cosines(gradient_cosines(losses, list(self.model.text_encoder.parameters()), self._whole))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.clipped, self.config.clip_norm).item()
@@ -204,6 +204,10 @@ class Trainer:
         """Each task's loss, and the scalar to minimise."""
         losses = self.model.losses(self.model(batch), batch)
         return losses, self.model.total(losses)
+
+    def _whole(self, gradient: Tensor) -> Tensor:
+        """The batch's gradient, of the part of it that this process holds."""
+        return gradient
 
     def _diagnosis(self, batch: Batch, losses: dict[Task, float]) -> str:
         culprit = next((f"the {task} loss" for task, value in losses.items() if not np.isfinite(value)), None)

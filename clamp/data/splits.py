@@ -84,7 +84,8 @@ def load_splits(data: DataConfig, root: Path | None) -> Splits:
     """The tweets of a data set.
 
     `root` holds twitter2015/ and twitter2017/, and their images in <name>_images/ or images/; data of one's own lie in
-    `root` itself, and generated data need none. ConfigError where the folder is missing from the call, DataError where its files are unsound.
+    `root` itself, and generated data need none. ConfigError where the folder is missing from the call, DataError where
+    its files are unsound.
     """
     if data.name != "synthetic":
         folder = _folder(data, root)

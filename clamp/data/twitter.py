@@ -84,8 +84,8 @@ def load_twitter(
 ) -> list[Tweet]:
     """The tweets of one split in the order of its file, with what `visual` asks for.
 
-    "image": the path of each image that decodes, sought in `images`, by default in or beside `root`; "proxy": the text of
-    `proxy_fields` of visual_proxy.json. A tweet whose image or proxy is missing or broken has none, and one warning
+    "image": the path of each image that decodes, sought in `images`, by default in or beside `root`; "proxy": the text
+    of `proxy_fields` of visual_proxy.json. A tweet whose image or proxy is missing or broken has none, and one warning
     says how many those are. DataError where annotations, the image folder or the proxy file are missing or unsound.
     """
     root = Path(root)

@@ -19,7 +19,7 @@ def test_cosines_are_those_of_the_known_gradients_over_all_parameters_together()
         "global": a[1] + 0.0,  # (0, 1, 0)
         "local": a.sum() + b.sum(),  # (1, 1, 1)
     }
-    cosines = gradient_cosines(losses, [a, b])
+    cosines = gradient_cosines(losses, [a, b], lambda gradient: gradient)
     assert cosines["tagging~aspect"] == pytest.approx(-1)
     assert cosines["tagging~global"] == pytest.approx(0)
     assert cosines["tagging~local"] == pytest.approx(3 / math.sqrt(15))
@@ -32,5 +32,5 @@ def test_cosines_are_those_of_the_known_gradients_over_all_parameters_together()
 def test_a_task_without_a_gradient_there_has_cosine_zero_and_one_task_has_no_pair() -> None:
     shared, other = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     losses = {"tagging": shared.sum(), "local": other.sum()}
-    assert gradient_cosines(losses, [shared]) == {"tagging~local": 0.0}
-    assert gradient_cosines({"tagging": shared.sum()}, [shared]) == {}
+    assert gradient_cosines(losses, [shared], lambda gradient: gradient) == {"tagging~local": 0.0}
+    assert gradient_cosines({"tagging": shared.sum()}, [shared], lambda gradient: gradient) == {}

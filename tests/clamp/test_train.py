@@ -145,7 +145,7 @@ def test_a_task_that_is_missing_from_a_batch_leaves_a_gap_in_its_cosines(tmp_pat
 def test_looking_at_cosines_changes_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config()
     train(config, tiny_splits(config), tmp_path / "looked")
-    monkeypatch.setattr(clamp.train, "gradient_cosines", lambda losses, shared: {})
+    monkeypatch.setattr(clamp.train, "gradient_cosines", lambda losses, shared, whole: {})
     train(config, tiny_splits(config), tmp_path / "blind")
     assert same(state(tmp_path / "looked"), state(tmp_path / "blind"))
 

@@ -149,6 +149,7 @@ def _mechanism(variant: str) -> dict[str, Any]:
         },
         "counterfactuals": None if variant in ("text_only", "caption_concat") else {"own": followed, **rest},
         "attention": None,
+        "examples": None,
     }
 
 

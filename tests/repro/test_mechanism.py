@@ -254,9 +254,10 @@ def test_maps_and_gates_are_those_of_the_forward_pass():
     assert isinstance(model, Clamp)
     some = tweets(30)
     spans = predict(model, EncodedTweets(some, model.tokenizer, model.config)).spans
-    found = attention_maps(model, some, spans)
+    reasons = chosen(some, spans) | {29: None}
+    found = attention_maps(model, some, spans, reasons)
     assert json.loads(json.dumps(found)) == found
-    assert len(found) >= 3
+    assert [(one["index"], one["why"]) for one in found] == list(reasons.items())
     assert not any(stage.gate._forward_hooks for stage in model.fusion.stages)
     for one in found:
         tweet = some[one["index"]]
@@ -276,9 +277,9 @@ def test_maps_and_gates_are_those_of_the_forward_pass():
 
 def test_without_a_gate_there_is_none_to_show():
     model = tiny_model(tiny_config(model__gate=False).model)
-    found = attention_maps(model, tweets(20), [[] for _ in range(20)])
+    found = attention_maps(model, tweets(20), [[] for _ in range(20)], {0: None, 1: None})
     assert all(stage["gate"] is None for one in found for stage in one["stages"])
-    assert attention_maps(model, [], []) == []
+    assert attention_maps(model, [], [], {}) == []
 
 
 def test_pooled_regions_lie_on_half_the_grid():
@@ -291,12 +292,16 @@ def test_pooled_regions_lie_on_half_the_grid():
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"model__dropout": 0.0}, {"calibration", "alignment", "counterfactuals"}),
-        ({"model__contrast__width": 64}, {"calibration", "alignment", "counterfactuals", "attention"}),
+        ({"model__dropout": 0.0}, {"calibration", "alignment", "counterfactuals", "examples"}),
+        ({"model__contrast__width": 64}, {"calibration", "alignment", "counterfactuals", "attention", "examples"}),
         ({"model__contrast__width": 64, "train__seed": 1}, {"calibration", "alignment", "counterfactuals"}),
-        ({"model__contrast__width": 64, "model__gate": False}, {"calibration", "alignment", "counterfactuals"}),
-        ({"model__architecture": "text_only"}, {"calibration"}),
-        ({"model__architecture": "cmmt"}, {"calibration", "counterfactuals"}),
+        (
+            {"model__contrast__width": 64, "model__gate": False},
+            {"calibration", "alignment", "counterfactuals", "examples"},
+        ),
+        ({"model__architecture": "text_only"}, {"calibration", "examples"}),
+        ({"model__architecture": "cmmt"}, {"calibration", "counterfactuals", "examples"}),
+        ({"model__architecture": "cmmt", "data__visual": "none"}, {"calibration"}),
     ],
 )
 def test_each_system_is_measured_where_it_applies(changes: dict[str, object], parts: set[str]):

@@ -22,7 +22,7 @@ from repro.cells import blocks
 from repro.claims import ledger
 from repro.evidence import Evidence
 from repro.index import coverage
-from repro.mechanism.attention import attention_maps
+from repro.mechanism.attention import attention_maps, chosen
 from repro.mechanism.attention_figure import mass_on, shown_tweets
 from repro.mechanism.counterfactual_table import counterfactual_table
 from repro.mechanism.figures import FIGURES, captions, pictures, write_figures
@@ -256,7 +256,8 @@ def everything() -> Evidence:
     evaluations = [evaluation(r) for r in records]
     tweets = first_test_tweets(SyntheticConfig(), 25)
     model = tiny_model(tiny_config().model)
-    maps = attention_maps(model, tweets, predict(model, EncodedTweets(tweets, model.tokenizer, model.config)).spans)
+    spans = predict(model, EncodedTweets(tweets, model.tokenizer, model.config)).spans
+    maps = attention_maps(model, tweets, spans, chosen(tweets, spans) | {24: None})
     evaluations[0]["evaluation"]["mechanism"]["attention"] = maps
     return evidence_of(records, evaluations)
 

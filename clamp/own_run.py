@@ -32,6 +32,7 @@ from clamp.data import data_manifest, load_splits
 from clamp.distributed import is_distributed, train_distributed
 from clamp.encoders import locate_weights, one_line_errors
 from clamp.model_card import model_card
+from clamp.own_data import has_proxies, proxy_fields
 from clamp.train import train
 
 _HEAD = 64  # width of an attention head, as in the encoders of the paper profile
@@ -48,7 +49,7 @@ def own_config(
     width = read.hidden_size
     how = vision or _vision_by_what_is_there(data, architecture)
     base = Config(
-        data=DataConfig(name="own", visual={"proxy": "proxy", "none": "none"}.get(how, "image")),  # type: ignore[arg-type]
+        data=_data_config(data, how),
         model=ModelConfig(
             architecture=architecture,  # type: ignore[arg-type]
             text=EncoderConfig(weights=text),
@@ -64,9 +65,15 @@ def own_config(
 def _vision_by_what_is_there(data: Path, architecture: str) -> str:
     if architecture == "text_only":
         return "none"
-    if (data / "visual_proxy.json").is_file() or architecture == "caption_concat":
+    if has_proxies(data) or architecture == "caption_concat":
         return "proxy"
     return "conv" if (data / "images").is_dir() else "none"
+
+
+def _data_config(data: Path, how: str) -> DataConfig:
+    if how == "proxy":
+        return DataConfig(name="own", visual="proxy", proxy_fields=proxy_fields(data))
+    return DataConfig(name="own", visual="none" if how == "none" else "image")
 
 
 def _vision_config(how: str) -> VisionConfig:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clamp.own_data import has_proxies, proxy_fields
+
 if TYPE_CHECKING:
     from clamp.data.twitter import Visual
     from clamp.model import Tagger
@@ -54,7 +56,9 @@ def run(options: argparse.Namespace) -> int:
 
     model = Predictor.from_pretrained(options.model).model
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    tweets = load_twitter(options.data, options.split, visual=_visual(model, options.data))
+    visual = _visual(model, options.data)
+    fields = proxy_fields(options.data) if visual == "proxy" else ()
+    tweets = load_twitter(options.data, options.split, visual=visual, proxy_fields=fields)
     scores = score(predict(model, EncodedTweets(tweets, model.tokenizer, model.config)), tweets)
     if options.json:
         print(json.dumps({"tweets": len(tweets), **scores}))
@@ -76,4 +80,4 @@ def _visual(model: Tagger, data: Path) -> Visual:
         return "none"
     if model.config.vision.kind != "proxy":
         return "image"
-    return "proxy" if (data / "visual_proxy.json").is_file() else "none"  # trained without, perhaps
+    return "proxy" if has_proxies(data) else "none"  # trained without, perhaps

@@ -106,8 +106,8 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in changes.items():
         before = base.get(name)
-        descend = isinstance(before, dict) and isinstance(value, dict) and name != "architecture"
-        merged[name] = _merged(before, value) if descend else value
+        both = isinstance(before, dict) and isinstance(value, dict)
+        merged[name] = _merged(before or {}, value) if both and name != "architecture" else value
     return merged
 
 

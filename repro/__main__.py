@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from clamp.config import ConfigError
 from clamp.data import DataError, load_splits
-from repro import provenance, sources, store
+from repro import estimate, provenance, sources, store
 from repro.experiments import PROFILES, plan
 from repro.launch import EVALUATE, TRAIN, Setting, launch
 from repro.store import Job, StoreError
@@ -235,6 +235,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, eval
     if stale and not options.refresh:
         print(f"{stale} runs were made by other sources and are shown so; --refresh replaces them", file=sys.stderr)
     failures = []
+    if waiting:
+        processes = options.processes or _default_processes(waiting)
+        for line in estimate.lines(waiting, options.data, options.out / "results", processes):
+            print(line, file=sys.stderr)
     if unevaluated:
         print(f"{len(unevaluated)} of them are to be evaluated, without training", file=sys.stderr)
     waiting += unevaluated

@@ -41,15 +41,18 @@ def run(
     absent = 0
     with Downloader(rules) as downloader:
         for dataset in dict.fromkeys(datasets):
-            by_hand = addresses.annotations_by_hand(data, dataset, places)
+            by_hand: list[str] = []
             try:
                 with _alone(data / dataset):
-                    _fetch_annotations(downloader, dataset, data, places)
+                    by_hand = [addresses.annotations_by_hand(data, dataset, places)]
                     if with_images or from_archive is not None:
-                        by_hand = addresses.images_by_hand(data, dataset)
+                        by_hand.append(addresses.images_by_hand(data, dataset))
+                    _fetch_annotations(downloader, dataset, data, places)
+                    del by_hand[0]
+                    if by_hand:
                         absent += _fetch_images(downloader, dataset, data, places, from_archive)
             except FetchError as error:
-                print(f"error: {error}\n{by_hand}", file=sys.stderr)
+                print(f"error: {error}", *by_hand, sep="\n", file=sys.stderr)
                 return 2
             _say_what_next(dataset, data)
     return 1 if absent else 0

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -139,9 +140,13 @@ def test_a_silent_host_of_annotations_ends_in_the_steps_by_hand(
     fetch: Callable[..., int], host: Host, capsys: Captured
 ) -> None:
     host.on("/twitter2017/dev.json", status(503))
+    assert fetch() == 2
+    assert "drive.google.com" not in capsys.readouterr().err
     assert fetch("--images") == 2
     sums = [f"data/{name} (sha256 {digest})" for name, digest in SUMS.items()]
-    assert_tells_what_to_do(capsys.readouterr().err, "503", f"{host.address}/twitter2017/dev.json", *sums)
+    assert_tells_what_to_do(
+        capsys.readouterr().err, "503", f"{host.address}/twitter2017/dev.json", *sums, "drive.google.com"
+    )
     assert (DATA / "twitter2017/train.json").exists()
     assert not FOLDER.exists()
 
@@ -226,6 +231,11 @@ def test_an_unusable_archive_is_one_line_and_code_2(
     assert said in line
 
 
+def test_an_archive_at_an_unsafe_address_is_refused(fetch: Callable[..., int], capsys: Captured) -> None:
+    assert fetch("--archive", "ftp://127.0.0.1/all.zip") == 2
+    assert "error: ftp://127.0.0.1/all.zip is no https address" in capsys.readouterr().err
+
+
 def test_help_names_every_option(capsys: Captured) -> None:
     from repro.__main__ import main
 
@@ -268,8 +278,15 @@ def start(host: Host) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         root = package_folder("repro").parent
         command = [sys.executable, str(here / "fetch_here.py"), host.address, json.dumps(SUMS), "twitter2017"]
         environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{here}"}
-        started.append(subprocess.Popen([*command, *arguments], env=environment, stderr=subprocess.DEVNULL))
-        return started[-1]
+        process = subprocess.Popen(
+            [*command, *arguments],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            # a shell starts its background jobs, this test run perhaps among them, with SIGINT ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        started.append(process)
+        return process
 
     yield start
     for process in started:
@@ -301,6 +318,18 @@ def test_killed_among_images_nothing_finished_is_fetched_again(host: Host, start
     assert {name for name in NAMES if host.times(f"/images/{name}")} == set(NAMES) - set(finished)
 
 
+def test_interrupted_it_ends_at_once_and_goes_on_later(host: Host, start, fetch: Callable[..., int]) -> None:
+    for name, content in IMAGES.items():
+        host.on(f"/images/{name}", whole(content, pause=0.2))
+    process = start("--images")
+    wait_for(lambda: FOLDER.is_dir() and any(FOLDER.glob("*.jpg")))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert 0 < len(list(FOLDER.glob("*.jpg"))) < len(NAMES)
+    assert fetch("--images") == 0
+    assert files(FOLDER) == IMAGES
+
+
 def test_killed_in_mid_archive_it_goes_on_where_it_was(host: Host, start) -> None:
     content = pack(NAMES, filler=400_000)
     url = host.on("/all.zip", whole(content, etag='"1"', pause=0.01))
@@ -316,12 +345,15 @@ def test_killed_in_mid_archive_it_goes_on_where_it_was(host: Host, start) -> Non
     assert files(FOLDER) == IMAGES
 
 
-def test_a_second_fetch_of_the_same_data_set_waits_for_nothing(host: Host, start, fetch: Callable[..., int]) -> None:
+def test_a_second_fetch_of_the_same_data_set_is_kept_out(
+    host: Host, start, fetch: Callable[..., int], capsys: Captured
+) -> None:
     for name, content in IMAGES.items():
         host.on(f"/images/{name}", whole(content, pause=2))
     process = start("--images")
     wait_for(lambda: any(asked.path.startswith("/images/") for asked in host.asked))
     assert fetch("--images") == 2
+    assert capsys.readouterr().err == "error: data/twitter2017: another fetch of it is under way\n"
     process.kill()
     process.wait()
     for name, content in IMAGES.items():

@@ -86,6 +86,12 @@ def test_another_version_is_fetched_from_its_start(fetch: Fetch, host: Host) -> 
     assert TARGET.read_bytes() == BODY
 
 
+def test_the_mark_of_an_older_part_does_not_outlive_it(fetch: Fetch, host: Host) -> None:
+    fetch(whole(BODY[::-1], etag='"v1"', cut=90_000), whole(BODY, cut=100_000), whole(BODY))
+    assert [asked.range for asked in host.asked] == [None, "bytes=90000-", None]
+    assert TARGET.read_bytes() == BODY
+
+
 def test_a_host_that_ignores_ranges_is_read_from_the_start(fetch: Fetch) -> None:
     fetch(whole(BODY, etag='"v1"', cut=100_000), whole(BODY, etag='"v1"', ranges=False))
     assert TARGET.read_bytes() == BODY

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|status|report|explore|efficiency|fetch")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, description in (
         ("run", "Train what is missing, then write tables and figures. Finished runs are never trained twice."),
         ("status", "Say where every run stands: done, stale (made by other sources), failed, running or missing."),

@@ -19,7 +19,7 @@ from builders import tiny_model
 from PIL import Image
 
 from clamp.config import ModelConfig, config_from_dict
-from clamp.corpus.job import WINDOW, Request, predict_corpus
+from clamp.corpus.job import WINDOW, Request, predict_corpus, window_count
 from clamp.corpus.records import record_of
 from clamp.corpus.rows import read_rows
 from clamp.data import generate_synthetic
@@ -107,23 +107,24 @@ def test_memory_does_not_grow_with_the_corpus(folder: Path) -> None:
 
 
 def test_killed_again_and_again_no_tweet_is_lost_or_doubled(folder: Path) -> None:
-    out, moments, kills = folder / "killed.jsonl", random.Random(0), 0
-    while True:
-        process = subprocess.Popen(command(folder, FEW, out), stderr=subprocess.DEVNULL)
-        try:
-            process.wait(moments.uniform(4.0, 14.0) * (1 + kills / 4))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-        else:
-            break
-    assert process.returncode == 0
-    ids = [json.loads(line)["id"] for line in out.read_text().splitlines()]
-    print(f"\n{kills} kills")
+    request = Request(folder / f"{FEW}.jsonl", folder / "killed.jsonl", folder / "images")
+    moments = random.Random(0)
+    windows = window_count(FEW)
+    for done in range(windows):  # killed at some moment of each window
+        process = subprocess.Popen(command(folder, FEW, request.out), stderr=subprocess.DEVNULL)
+        while not request.folder.exists() or len(list(request.folder.glob("part-*.jsonl"))) < done:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.0, 0.5))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not request.out.exists()
+    subprocess.run(command(folder, FEW, request.out), check=True)
+    ids = [json.loads(line)["id"] for line in request.out.read_text().splitlines()]
     assert ids == [str(number) for number in range(FEW)]
-    if (folder / f"out-{FEW}.jsonl").exists():
-        assert out.read_bytes() == (folder / f"out-{FEW}.jsonl").read_bytes()
+    whole = folder / "whole.jsonl"
+    subprocess.run(command(folder, FEW, whole), check=True)
+    assert request.out.read_bytes() == whole.read_bytes()
 
 
 def test_throughput_is_most_of_the_bare_forward_pass(folder: Path) -> None:

@@ -22,7 +22,7 @@ from clamp.data.schema import DataError
 from clamp.encoders import locate_weights
 from clamp.model import Tagger
 from clamp.model_card import model_card
-from clamp.predict import Image, predictions_of, ready_batches
+from clamp.predict import Image, predictions_of, ready_batches, seen_in
 from clamp.prediction import Prediction
 
 # All that is fetched from the hub: nothing in these can be executed.
@@ -139,10 +139,9 @@ class Predictor(ModelHubMixin):
             for index, reason in ready.faults.items():
                 raise DataError("records", index, reason)
             assert ready.batch is not None
-            chosen = [kept[index] for index in ready.indices]
-            predictions |= zip(
-                ready.indices, predictions_of(self.model, chosen, ready.batch, regions=regions), strict=True
-            )
+            seen = seen_in(self.model, ready.batch, regions=regions)
+            found = predictions_of(self.model, [seen], [kept[index] for index in ready.indices])
+            predictions |= zip(ready.indices, found, strict=True)
         return [predictions[index] for index in range(len(kept))]
 
     def check_regions(self, wanted: bool) -> None:

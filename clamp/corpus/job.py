@@ -21,6 +21,7 @@ from typing import IO
 
 import numpy as np
 import torch
+from pydantic_core import to_json
 from torch import Tensor
 
 from clamp.config import ConfigError
@@ -31,12 +32,13 @@ from clamp.corpus.rows import pyarrow_for, read_rows
 from clamp.data.collate import Batch
 from clamp.data.files import file_sha256
 from clamp.data.schema import DataError
-from clamp.predict import predictions_of, ready_batches
+from clamp.predict import Seen, predictions_of, ready_batches, seen_in
 from clamp.prediction import Prediction
 from clamp.predictor import Predictor
 
 WINDOW = 4096  # rows; few enough for the memory, enough to find tweets of the same length
 _AHEAD = 8  # batches that may be made before they are needed
+_TOGETHER = 8  # batches whose tags are decoded at once
 _STATE, _LOCK = "state.json", "lock"
 
 
@@ -188,15 +190,24 @@ def predict_windows(
     """Predict these windows of a request that was begun, here or by another process; each is stored when it is done."""
     predictions: dict[int, Prediction] = {}
     faults: dict[int, str] = {}
+    waiting: list[tuple[_Step, Seen]] = []
     for step in ahead(lambda: _steps(predictor, request, frozenset(windows)), _AHEAD):
         if step.records:
-            found = predictions_of(predictor.model, step.records, _batch(step.arrays), regions=request.regions)
-            predictions.update(zip(step.order, found, strict=True))
+            waiting.append((step, seen_in(predictor.model, _batch(step.arrays), regions=request.regions)))
+        if waiting and (step.ends or len(waiting) == _TOGETHER):
+            predictions |= _predictions(predictor, waiting)
+            waiting = []
         faults |= step.faults
         on_rows(len(step.records) + len(step.faults))
         if step.ends:
             _store(request, step.window, predictions, faults)
             predictions, faults = {}, {}
+
+
+def _predictions(predictor: Predictor, waiting: Sequence[tuple[_Step, Seen]]) -> dict[int, Prediction]:
+    records = [record for step, _ in waiting for record in step.records]
+    order = [index for step, _ in waiting for index in step.order]
+    return dict(zip(order, predictions_of(predictor.model, [seen for _, seen in waiting], records), strict=True))
 
 
 def _steps(predictor: Predictor, request: Request, windows: frozenset[int]) -> Iterator[_Step]:
@@ -256,7 +267,7 @@ def _store(request: Request, window: int, predictions: dict[int, Prediction], fa
 
 
 def _line(value: dict[str, object]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    return to_json(value) + b"\n"  # several times as fast as json.dumps
 
 
 def merge(request: Request, rows: int) -> Summary:

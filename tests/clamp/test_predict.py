@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -499,6 +500,34 @@ def test_two_processes_do_not_share_an_output(predictor: Predictor, unfinished: 
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
     assert predict_corpus(predictor, unfinished) == Summary(COUNT, 0)
+
+
+def test_a_kill_leaves_no_process_behind(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "in.jsonl", records() * 20)  # more than a pipe holds
+    process = os.fork()
+    if process == 0:
+
+        def kill(rows: int) -> None:
+            if rows:
+                started = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+                (tmp_path / "started").write_text(started)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        predict_corpus(predictor, Request(source, tmp_path / "out.jsonl", images), kill)
+    os.waitpid(process, 0)
+    (worker,) = (tmp_path / "started").read_text().split()
+    until = time.monotonic() + 20
+    while command_of(worker):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def command_of(process: str) -> str:
+    """Empty for one that has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_windows_predicted_apart_make_the_same_whole(predictor: Predictor, images: Path, tmp_path: Path) -> None:

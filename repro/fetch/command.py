@@ -105,7 +105,7 @@ def _fetch_images(
     records = (record for split in SPLITS for record in read_json_records(data / dataset / f"{split}.json"))
     names = list(dict.fromkeys(record.image_id for record in records))
     folder = addresses.image_folder(data, dataset)
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = images.unusable(names, folder)
     packed = None
     if from_archive is not None and missing:
         packed = _archive_file(downloader, from_archive, data)
@@ -127,7 +127,7 @@ def _fetch_images(
         print(f"  absent: {name}: {reason}", file=sys.stderr)
     if faults:
         print(
-            f"{len(faults)} images count as absent: training goes on without them. {report} lists them; give the same"
+            f"{len(faults)} of {len(names)} images count as absent: training goes on without them. {report} lists them; give the same"
             " command again to try them once more, or take them from the authors' archive (--archive)",
             file=sys.stderr,
         )

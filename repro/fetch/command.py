@@ -105,7 +105,7 @@ def _fetch_images(
     records = (record for split in SPLITS for record in read_json_records(data / dataset / f"{split}.json"))
     names = list(dict.fromkeys(record.image_id for record in records))
     folder = addresses.image_folder(data, dataset)
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = images.unusable(names, folder)
     packed = None
     if from_archive is not None and missing:
         packed = _archive_file(downloader, from_archive, data)
@@ -127,8 +127,8 @@ def _fetch_images(
         print(f"  absent: {name}: {reason}", file=sys.stderr)
     if faults:
         print(
-            f"{len(faults)} images count as absent: training goes on without them. {report} lists them; give the same"
-            " command again to try them once more, or take them from the authors' archive (--archive)",
+            f"{len(faults)} of {len(names)} images count as absent: training goes on without them. {report} lists them;"
+            " give the same command again to try them once more, or take them from the authors' archive (--archive)",
             file=sys.stderr,
         )
     return len(faults)
@@ -140,7 +140,7 @@ def _archive_file(downloader: Downloader, named: str, data: Path) -> Path:
         return Path(named)
     target = data / "archives" / hashlib.sha256(named.encode()).hexdigest()[:16]
     if not target.exists():
-        with tqdm(desc="archive", unit="B", unit_scale=True, disable=None) as bar:
+        with _alone(target.parent), tqdm(desc="archive", unit="B", unit_scale=True, disable=None) as bar:
             wanted = Wanted(named, target, _MAX_ARCHIVE_BYTES, _ARCHIVE_SECONDS, lambda _: None)
             downloader.fetch(wanted, bar.update)
     print(f"the archive is kept as {target}; delete it when its images are there", file=sys.stderr)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
+
+from tqdm import tqdm
 
 from clamp.data import DataError, read_image
 from repro.fetch.archive import MAX_MEMBER_BYTES
@@ -24,6 +27,20 @@ def check_image(file: Path) -> None:
         read_image(file)
     except DataError as error:
         raise Unsound(f"broken: {str(error).removeprefix(f'{file}: ')}") from None
+
+
+def unusable(names: Sequence[str], folder: Path) -> list[str]:
+    """Those of which `folder` has no file that decodes: they are to be fetched."""
+
+    def is_usable(name: str) -> bool:
+        with contextlib.suppress(Unsound):
+            check_image(folder / name)
+            return True
+        return False
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        checked = tqdm(pool.map(is_usable, names), total=len(names), desc="checking", leave=False, disable=None)
+        return [name for name, usable in zip(names, checked, strict=True) if not usable]
 
 
 def from_mirror(

@@ -94,6 +94,20 @@ def test_images_too_and_a_second_call_asks_for_nothing(fetch: Callable[..., int]
     assert report == {"images": len(NAMES), "present": len(NAMES), "absent": {}}
 
 
+def test_a_broken_image_is_replaced_by_a_sound_one_only(
+    fetch: Callable[..., int], host: Host, capsys: Captured
+) -> None:
+    assert fetch("--images") == 0
+    for name in ("dev1.jpg", "dev2.jpg"):
+        (FOLDER / name).write_bytes(IMAGES[name][:300])
+    host.on("/images/dev2.jpg", status(404))
+    before = len(host.asked)
+    assert fetch("--images") == 1
+    assert len(host.asked) - before == 2
+    assert files(FOLDER) == IMAGES | {"dev2.jpg": IMAGES["dev2.jpg"][:300]}
+    assert "1 of 24 images count as absent" in capsys.readouterr().err
+
+
 def test_images_go_where_the_reader_looks_first(fetch: Callable[..., int]) -> None:
     inside = DATA / "twitter2017/images"
     inside.mkdir(parents=True)
@@ -117,7 +131,7 @@ def test_images_that_cannot_be_had_are_listed_and_the_code_is_1(
     assert report["absent"]["dev2.jpg"].startswith("broken: ")
     assert "404" in report["absent"]["dev1.jpg"]
     err = capsys.readouterr().err
-    assert "4 images count as absent" in err
+    assert "4 of 24 images count as absent" in err
     assert all(name in err for name in absent)
     load_twitter(DATA / "twitter2017", "dev")
     assert "4 of 8 images count as absent" in caplog.text  # the reader agrees

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from repro.efficiency.systems import PAPER
@@ -56,14 +56,26 @@ def own_data(data_root: Path, tmp_path: Path) -> Path:
 def own_weights(own_data: Path, tmp_path: Path) -> dict[str, object]:
     """Config fields that name local folders in place of the hub's: random weights, a tokenizer of these tweets."""
     words = [record["words"] for file in own_data.glob("*/*.json") for record in json.loads(file.read_text())]
-    trained = ByteLevelBPETokenizer(add_prefix_space=True)
-    trained.train_from_iterator((" ".join(row) for row in words), vocab_size=3000, special_tokens=_SPECIAL)
-    trained.save(str(tmp_path / "tokenizer.json"))
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=3000,
+        special_tokens=_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator((" ".join(row) for row in words), trainer)
+    bpe.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=True)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(tmp_path / "tokenizer.json"),
-        bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>", unk_token="<unk>", pad_token="<pad>",
+        tokenizer_object=bpe,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
         mask_token="<mask>",
-    )  # fmt: skip
+    )
     text, vision = tmp_path / "roberta", tmp_path / "vit"
     tokenizer.save_pretrained(text)
     torch.manual_seed(0)

@@ -38,7 +38,7 @@ def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> di
 
 
 def train_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
-    """`train`, in no hurry, with a model; adds a line to NODE_LOG: node, seed, process and the GPUs that it may see."""
+    """`train`, in no hurry; adds a line to the file NODE_LOG: node, seed, process and the GPUs that it may see."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     with open(os.environ["NODE_LOG"], "a") as file:
         file.write(json.dumps([os.environ["NODE"], config.train.seed, os.getpid(), gpus]) + "\n")
@@ -47,7 +47,12 @@ def train_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEp
         time.sleep(0.5)
         on_epoch(epoch, planned, dev_f1)
 
-    found = train(config, splits, folder, on_slow_epoch)
+    return train(config, splits, folder, on_slow_epoch)
+
+
+def train_a_model_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    """The same, with a model for `evaluate`."""
+    found = train_on_a_node(config, splits, folder, on_epoch)
     (folder / "model").mkdir(exist_ok=True)
     (folder / "model" / "weights.bin").write_bytes(bytes([config.train.seed]) * 1000)
     return found

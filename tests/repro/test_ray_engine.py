@@ -140,7 +140,7 @@ def test_a_node_dies_in_mid_grid_and_every_run_ends_once(
 
     killer = threading.Thread(target=kill_in_mid_run)
     killer.start()
-    failures = ray_engine.launch(jobs, len(jobs), setting("train_on_a_node"), on(nodes))
+    failures = ray_engine.launch(jobs, len(jobs), setting("train_a_model_on_a_node"), on(nodes))
     killer.join()
     errors = capsys.readouterr().err
     assert failures == []
@@ -154,7 +154,7 @@ def test_a_node_dies_in_mid_grid_and_every_run_ends_once(
     monkeypatch.setenv("NODE_LOG", str(tmp_path / "log"))
     for job in jobs:
         here = Job(job.run, job.inputs, tmp_path / "local")
-        assert launch([here], 1, setting("train_on_a_node")) == []
+        assert launch([here], 1, setting("train_a_model_on_a_node")) == []
         assert comparable(job.result) == comparable(here.result)
         assert comparable(job.evaluation) == comparable(here.evaluation)
         assert (job.model / "weights.bin").read_bytes() == (here.model / "weights.bin").read_bytes()
@@ -174,7 +174,7 @@ def test_a_run_whose_worker_dies_goes_on_where_it_was(nodes: Nodes, make_job: Ma
 
     killer = threading.Thread(target=kill_worker)
     killer.start()
-    assert ray_engine.launch([job], 1, setting("train_on_a_node"), on(nodes)) == []
+    assert ray_engine.launch([job], 1, setting("train_a_model_on_a_node"), on(nodes)) == []
     killer.join()
     course = (job.folder / "course.txt").read_text()
     assert course.count("from") == 2
@@ -217,11 +217,11 @@ def test_a_run_begun_here_goes_on_there(nodes: Nodes, make_job: MakeJob) -> None
 @pytest.mark.slow
 def test_a_finished_run_is_evaluated_and_never_written_again(nodes: Nodes, make_job: MakeJob) -> None:
     job = make_job(seed=7)
-    assert ray_engine.launch([job], 1, setting("train_on_a_node"), on(nodes)) == []
+    assert ray_engine.launch([job], 1, setting("train_a_model_on_a_node"), on(nodes)) == []
     job.evaluation.unlink()
     (job.model / "weights.bin").write_bytes(bytes([9]))  # tells whether the model that is here was evaluated
     before = job.result.stat().st_mtime_ns, job.result.read_bytes()
-    assert ray_engine.launch([job], 1, setting("train_on_a_node"), on(nodes)) == []
+    assert ray_engine.launch([job], 1, setting("train_a_model_on_a_node"), on(nodes)) == []
     assert store.read_record(job.evaluation)["evaluation"] == {"first": 9}
     assert (job.result.stat().st_mtime_ns, job.result.read_bytes()) == before
     assert len(nodes.starts()) == 1
@@ -229,8 +229,8 @@ def test_a_finished_run_is_evaluated_and_never_written_again(nodes: Nodes, make_
 
 @pytest.mark.slow
 def test_gpus_are_seen_by_runs_that_asked_for_them(nodes: Nodes, make_job: MakeJob) -> None:
-    assert ray_engine.launch([make_job(seed=0)], 1, setting("train_on_a_node"), on(nodes, 0.5)) == []
-    assert ray_engine.launch([make_job(seed=1)], 1, setting("train_on_a_node"), on(nodes)) == []
+    assert ray_engine.launch([make_job(seed=0)], 1, setting("train_a_model_on_a_node"), on(nodes, 0.5)) == []
+    assert ray_engine.launch([make_job(seed=1)], 1, setting("train_a_model_on_a_node"), on(nodes)) == []
     assert [gpus for *_, gpus in nodes.starts()] == ["0", ""]
 
 
@@ -239,7 +239,7 @@ def test_a_node_with_other_data_is_found_out(
     nodes: Nodes, make_job: MakeJob, write_twitter: Callable[[Path], None], tmp_path: Path
 ) -> None:
     write_twitter(tmp_path)
-    job = make_job(data__name="twitter2015")  # planned for other bytes
+    job = make_job(data__name="twitter2015", data__visual="none")  # planned for other bytes
     described = Setting(Invocation(("python",), None, None), tmp_path, "fake_training:train")
     (failure,) = ray_engine.launch([job], 1, described, on(nodes))
     assert "not the same twitter2015" in failure.reason
@@ -256,7 +256,7 @@ def test_a_store_that_cannot_be_written_stops_everything(
     jobs = [make_job(seed=seed) for seed in range(3)]
     monkeypatch.setattr(store, "write_atomically", fail)
     with pytest.raises(StoreError, match="cannot write"):
-        ray_engine.launch(jobs, 3, setting("train_on_a_node"), on(nodes))
+        ray_engine.launch(jobs, 3, setting("train_a_model_on_a_node"), on(nodes))
     wait_for(lambda: not any(parent_of(pid) for *_, pid, _ in nodes.starts()))
     assert not any(store.is_locked(job.folder) for job in jobs)
 

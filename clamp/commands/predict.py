@@ -1,0 +1,124 @@
+"""`clamp predict`: one tweet, or a file of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clamp.config import ConfigError
+
+if TYPE_CHECKING:
+    from clamp.predictor import Predictor
+
+_DESCRIPTION = """\
+Find the aspects in tweets with their images, and the sentiment towards each of them.
+
+one tweet:   clamp predict --model DIR --text "a lovely evening at the river" --image photo.jpg
+a corpus:    clamp predict --model DIR tweets.jsonl --images photos/ --out found.jsonl
+"""
+
+_DETAILS = """\
+The corpus is .jsonl, .csv with a header, or .parquet (which needs pyarrow: pip install "clamp-repro[parquet]"); the
+output is any of the three, as its name says. A record has
+  text    the tweet; or else
+  words   the tweet split into words, a list (in CSV: as JSON)
+  id      its name in the output; without one, its line (in Parquet: its row)
+  image   a file under --images; without one the tweet is predicted from its words
+  proxy   what was said of the image, for models that read that in place of it
+and other fields are ignored. The output has, in the same order: id, words, words_read (a model reads only so many), and
+aspects: start and end (words), text, polarity, its probability, the probabilities of all three, start_char and end_char
+(where the record had text), and with --regions the regions of the image that the aspect's words attended to most. In
+CSV, words and aspects are JSON.
+
+A record that cannot be used is named in OUT.errors.jsonl, with its line and the reason, and the others are predicted.
+However the command is stopped, give it again to go on: what is done lies in OUT.unfinished/ until all is, and OUT
+appears when it is complete, in the place of an older file of that name.
+
+exit code: 0 all records were predicted; 1 some were left out and are named in OUT.errors.jsonl; 2 nothing can be done
+with this model, corpus or output, and one line says why; 130 interrupted
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to a parser's subparsers."""
+    command = commands.add_parser(
+        "predict",
+        help="find aspects and sentiments in a tweet or a file of tweets",
+        description=_DESCRIPTION,
+        epilog=_DETAILS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("corpus", nargs="?", type=Path, metavar="CORPUS", help="the file of tweets to predict")
+    command.add_argument(
+        "--model", required=True, metavar="DIR", help="a trained model's folder, or its name on the model hub"
+    )
+    command.add_argument("--text", help="the one tweet to predict")
+    command.add_argument("--image", type=Path, metavar="FILE", help="the image of --text")
+    command.add_argument("--proxy", metavar="TEXT", help="what was said of the image of --text")
+    command.add_argument("--json", action="store_true", help="print the prediction of --text as JSON")
+    command.add_argument(
+        "--images", type=Path, metavar="DIR", help="the folder of the corpus's images (default: that of the corpus)"
+    )
+    command.add_argument("--out", type=Path, metavar="OUT", help="where the predictions of the corpus go")
+    command.add_argument("--regions", action="store_true", help="also tell where in the image the model looked")
+    command.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="tweets of the corpus predicted at a time (default: 32)"
+    )
+    command.set_defaults(run=run)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say and return the exit code."""
+    _check(options)
+    import torch
+
+    from clamp.predictor import Predictor
+
+    predictor = Predictor.from_pretrained(options.model)
+    predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return _predict_one(predictor, options) if options.text is not None else _predict_corpus(predictor, options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """ConfigError where options do not go together."""
+    if (options.corpus is None) == (options.text is None):
+        raise ConfigError("predict: give either a file of tweets or --text")
+    one = {"--image": options.image, "--proxy": options.proxy, "--json": options.json or None}
+    many = {"--images": options.images, "--out": options.out, "--batch-size": options.batch_size}
+    unused, other = (many, "a file of tweets") if options.corpus is None else (one, "--text")
+    for name, value in unused.items():
+        if value is not None:
+            raise ConfigError(f"predict: {name} goes with {other}")
+    if options.corpus is not None and options.out is None:
+        raise ConfigError("predict: say with --out where the predictions go")
+
+
+def _predict_one(predictor: Predictor, options: argparse.Namespace) -> int:
+    found = predictor(options.text, options.image, proxy=options.proxy, regions=options.regions)
+    print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else found)
+    return 0
+
+
+def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from clamp.corpus.job import Request, predict_corpus
+
+    request = Request(
+        options.corpus, options.out, options.images or options.corpus.parent, options.regions, options.batch_size or 32
+    )
+    with tqdm(unit=" tweets", disable=None) as bar:
+        summary = predict_corpus(predictor, request, bar.update)
+    done = f"{summary.rows - summary.left_out} tweets predicted: {options.out}"
+    left_out = f"; {summary.left_out} left out, see {request.errors}" if summary.left_out else ""
+    print(done + left_out, file=sys.stderr)
+    return 1 if summary.left_out else 0

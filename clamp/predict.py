@@ -1,0 +1,161 @@
+"""From records to predictions: batches that are made while the model runs, and what its output says of each tweet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from clamp.config import Level
+from clamp.corpus.records import Record
+from clamp.data.bucketing import length_bucketed
+from clamp.data.collate import Batch, EncodedTweets
+from clamp.data.schema import POLARITIES, DataError, Polarity, Tweet
+from clamp.model import Output, Tagger
+from clamp.prediction import FoundAspect, Prediction, Region
+from clamp.pyramid import Grid, regions_of
+from clamp.tagging import TAG_INDEX, Span
+
+Image = np.ndarray | Path | None
+REGIONS_SHOWN = 3  # of an aspect
+
+_BEGINS = [TAG_INDEX[f"B-{polarity}"] for polarity in POLARITIES]
+_CONTINUES = [TAG_INDEX[f"I-{polarity}"] for polarity in POLARITIES]
+
+
+@dataclass(frozen=True)
+class ReadyBatch:
+    """A batch, which of the records it holds, and why others that were to be in it cannot be: their images."""
+
+    indices: list[int]
+    batch: Batch | None  # None where no record of it is left
+    faults: dict[int, str]
+
+
+class _Passing(EncodedTweets):
+    """Tweets whose images are kept no longer than their batch takes, so that memory does not grow with their number."""
+
+    def ready(self, indices: Sequence[int]) -> ReadyBatch:
+        faults = {}
+        if self.vision.kind != "proxy" and not self.appends_caption:
+            for index in indices:
+                try:
+                    self._resized(index)  # is kept until the batch is made
+                except DataError as error:
+                    faults[index] = str(error)
+        sound = [index for index in indices if index not in faults]
+        batch = self.batch(sound) if sound else None
+        self._pixels.clear()
+        return ReadyBatch(sound, batch, faults)
+
+
+def ready_batches(
+    records: Sequence[Record], images: Sequence[Image], model: Tagger, batch_size: int
+) -> Iterator[ReadyBatch]:
+    """The records in batches of similar length; images are opened as their batch is made, by models that read them."""
+    config = model.config
+    tweets = [
+        Tweet(record.id, record.words, (), image if model.uses_image else None, record.proxy)
+        for record, image in zip(records, images, strict=True)
+    ]
+    data = _Passing(tweets, model.tokenizer, config)
+    for indices in length_bucketed(data.lengths_N2, batch_size):
+        yield data.ready(indices)
+
+
+@torch.inference_mode()
+def predictions_of(
+    model: Tagger, records: Sequence[Record], batch: Batch, *, regions: bool = False
+) -> list[Prediction]:
+    """What the model, in eval mode, finds in a batch, whose records these are in its order."""
+    device = next(model.parameters()).device
+    moved = batch.to(device)
+    output = model(moved, need_attention=regions)
+    spans = model.decode(output, moved)
+    probabilities = _polarity_probabilities(output, spans)
+    read_B = batch.word_mask_BT.sum(dim=1).tolist()
+    looked_at: list[list[tuple[Region, ...] | None]] = [[None] * len(row) for row in spans]
+    if regions:
+        looked_at = _regions_looked_at(model, output, batch, spans)
+    return [
+        Prediction(
+            record.id,
+            record.words,
+            read,
+            tuple(_aspect(record, *each) for each in zip(found, chances, where, strict=True)),
+        )
+        for record, read, found, chances, where in zip(records, read_B, spans, probabilities, looked_at, strict=True)
+    ]
+
+
+def _aspect(
+    record: Record, span: Span, probabilities: tuple[float, float, float], regions: tuple[Region, ...] | None
+) -> FoundAspect:
+    start, end = span[:2]
+    polarity = cast(Polarity, span[2])
+    if record.text is None:
+        return FoundAspect(start, end, " ".join(record.words[start:end]), polarity, probabilities, regions=regions)
+    first, last = record.places[start][0], record.places[end - 1][1]
+    return FoundAspect(start, end, record.text[first:last], polarity, probabilities, first, last, regions)
+
+
+def _polarity_probabilities(output: Output, spans: Sequence[Sequence[Span]]) -> list[list[tuple[float, float, float]]]:
+    """Of every span: `clamp.tagging.polarity_probabilities`, for all of a batch at once."""
+    log_probs_BTC = output.tag_logits_BTC.double().log_softmax(dim=-1).cpu().numpy()
+    place_N3 = np.array([(b, *span[:2]) for b, row in enumerate(spans) for span in row], dtype=np.int64).reshape(-1, 3)
+    tweet_N, start_N, end_N = place_N3.T
+    # sums over the words up to and including each: the difference of two is the sum over a span's later words
+    summed_BT3 = log_probs_BTC[..., _CONTINUES].cumsum(axis=1)
+    later_N3 = summed_BT3[tweet_N, end_N - 1] - summed_BT3[tweet_N, start_N]
+    scores_N3 = log_probs_BTC[tweet_N, start_N][:, _BEGINS] + later_N3
+    shares_N3 = np.exp(scores_N3 - scores_N3.max(axis=1, keepdims=True))
+    rows = iter((shares_N3 / shares_N3.sum(axis=1, keepdims=True)).tolist())
+    return [[(*next(rows),) for _ in row] for row in spans]
+
+
+@lru_cache(maxsize=64)
+def boxes(level: Level, grid: Grid) -> tuple[tuple[int, int, float, float, float, float], ...]:
+    """(row, column, left, top, right, bottom) of every region of a level: its place on the level's grid, and its box
+    as fractions of the image's width and height."""
+    rows, columns = grid
+    corners = []
+    for members in regions_of(level, grid):
+        down, across = zip(*(divmod(patch, columns) for patch in members), strict=True)
+        corners.append((min(down), min(across), max(down) + 1, max(across) + 1))
+    tops, lefts = (sorted({corner[k] for corner in corners}) for k in (0, 1))
+    return tuple(
+        (tops.index(top), lefts.index(left), left / columns, top / rows, right / columns, bottom / rows)
+        for top, left, bottom, right in corners
+    )
+
+
+def _regions_looked_at(
+    model: Tagger, output: Output, batch: Batch, spans: Sequence[Sequence[Span]]
+) -> list[list[tuple[Region, ...] | None]]:
+    """Of every aspect: the regions that its words attended to most in the last stage, averaged over heads and words."""
+    stage = output.stages[-1]
+    assert stage.attention_BTR is not None
+    attention_BTR = stage.attention_BTR.float().cpu().numpy()
+    places = boxes(stage.level, output.grid)
+    said = None
+    if batch.proxy_ids_BL is not None:
+        said = [
+            [model.tokenizer.decode(ids_L[list(members)]).strip() for members in regions_of(stage.level, output.grid)]
+            for ids_L in batch.proxy_ids_BL
+        ]
+
+    def regions(b: int, start: int, end: int) -> tuple[Region, ...]:
+        weight_R = attention_BTR[b, start:end].mean(axis=0)
+        strongest: list[int] = np.argsort(-weight_R, kind="stable")[:REGIONS_SHOWN].tolist()
+        return tuple(
+            Region(*places[r], weight=float(weight_R[r]), text=said[b][r] if said else None)
+            for r in strongest
+            if weight_R[r] > 0.0  # all are 0 without an image, and padding always
+        )
+
+    return [[regions(b, start, end) for start, end, _ in row] for b, row in enumerate(spans)]

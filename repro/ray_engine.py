@@ -9,8 +9,6 @@ only, so that a run ends exactly once, whatever became of tasks that were lost w
 from __future__ import annotations
 
 import hashlib
-import importlib
-import logging
 import os
 import shutil
 import socket
@@ -20,8 +18,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from clamp.cluster import TaskFailure, Tasks
 from clamp.config import ConfigError
 from clamp.data import DataError
 from clamp.data.splits import data_manifest
@@ -32,9 +30,7 @@ from repro.parcel import Parcel, pack, unpack
 from repro.progress import Progress
 from repro.store import Job, StoreError
 
-STARTS = 4  # of a run whose node dies each time
 _POLL_SECONDS = 1.0  # to look again for a run that another command holds
-_ANSWER_SECONDS = 5.0  # for a cluster to answer; Ray's own attempts go on for more than a minute
 
 
 @dataclass(frozen=True)
@@ -57,15 +53,6 @@ class _Returned:
     reason: str | None
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """A run that is the cluster's now, for which time, and what lets go of its lock."""
-
-    job: Job
-    starts: int
-    lock: ExitStack
-
-
 def launch(jobs: Sequence[Job], processes: int, setting: Setting, cluster: Cluster) -> list[Failure]:
     """`repro.launch.launch` on a cluster: train every job, as many at a time as it has room for, at most `processes`.
 
@@ -73,127 +60,78 @@ def launch(jobs: Sequence[Job], processes: int, setting: Setting, cluster: Clust
     that fails by itself does not. Raises ConfigError where there is no Ray or no cluster, StoreError when results
     cannot be written here. Whatever ends this function ends the runs that it started.
     """
-    ray = _connect(cluster.address)
     progress = Progress(len(jobs), processes)
-    try:
-        _say_what_is_there(ray, jobs, cluster, progress)
-        return _Grid(ray, jobs, processes, setting, cluster, progress).work()
-    finally:
-        progress.close()
-        ray.shutdown()
-
-
-def _connect(address: str) -> Any:
-    """The module `ray`, connected."""
-    try:
-        ray = importlib.import_module("ray")
-    except ImportError:
-        raise ConfigError('--engine ray: Ray is not installed here; run: pip install "clamp-repro[ray]"') from None
-    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    host, colon, port = address.rpartition(":")
-    try:
-        if colon and port.isdecimal():
-            socket.create_connection((host, int(port)), _ANSWER_SECONDS).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        start = "start one on this machine with `ray start --head`, or have it join one with `ray start --address`"
-        raise ConfigError(f"--address {address}: no Ray cluster answers ({reason}); {start}") from None
-    return ray
-
-
-def _say_what_is_there(ray: Any, jobs: Sequence[Job], cluster: Cluster, progress: Progress) -> None:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
-    progress.say(f"Ray cluster: {len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs")
-    threads = max(job.run.config.train.threads for job in jobs)
-    fits = (node.get("CPU", 0) >= threads and node.get("GPU", 0) >= cluster.gpus_per_run for node in nodes)
-    if not any(fits):
-        wanted = f"{threads} CPUs and {cluster.gpus_per_run:g} GPUs"
-        progress.say(f"warning: no node offers a run its {wanted}; waiting for one to join (Ctrl-C to stop)")
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        tasks = Tasks(cluster.address, progress.say)
+        stack.callback(tasks.close)
+        tasks.room(max(job.run.config.train.threads for job in jobs), cluster.gpus_per_run)
+        return _Grid(tasks, jobs, processes, setting, cluster.gpus_per_run, progress).work()
 
 
 class _Grid:
-    """The runs that wait, those that are the cluster's, and those that failed."""
+    """The runs that wait, the locks of those that are the cluster's, and the runs that failed."""
 
     def __init__(
-        self, ray: Any, jobs: Sequence[Job], processes: int, setting: Setting, cluster: Cluster, progress: Progress
+        self, tasks: Tasks, jobs: Sequence[Job], processes: int, setting: Setting, gpus: float, progress: Progress
     ) -> None:
-        self._ray, self._processes, self._cluster, self._progress = ray, processes, cluster, progress
+        self._tasks, self._processes, self._gpus, self._progress = tasks, processes, gpus, progress
         root = setting.data_root
         self._setting = replace(setting, data_root=root and root.absolute())  # a node has a working folder of its own
-        self._evaluation_hash = sources.source_hash(setting.evaluate.partition(":")[0], cluster.gpus_per_run > 0)
-        # A worker process serves one run, as locally. Lost tasks are counted and told of here rather than by Ray, which
-        # would start a run that takes too much memory for ever.
-        self._task = ray.remote(max_calls=1, max_retries=0)(_train_on_node)
+        self._evaluation_hash = sources.source_hash(setting.evaluate.partition(":")[0], gpus > 0)
         self._waiting = deque(jobs)
-        self._sent: dict[Any, _Sent] = {}
+        self._locks: dict[Path, ExitStack] = {}
         self._failures: list[Failure] = []
 
     def work(self) -> list[Failure]:
         try:
-            while self._waiting or self._sent:
+            while self._waiting or self._tasks:
                 self._send()
-                more_could_be_sent = self._waiting and len(self._sent) < self._processes
-                for task in self._ended_tasks(_POLL_SECONDS if more_could_be_sent else None):
-                    self._end(task, self._sent.pop(task))
+                if self._tasks:
+                    more_could_be_sent = self._waiting and len(self._tasks) < self._processes
+                    for job, returned in self._tasks.ended(_POLL_SECONDS if more_could_be_sent else None):
+                        with self._locks.pop(job.folder):
+                            self._end(job, returned)
+                elif self._waiting:  # all of them held by other commands
+                    time.sleep(_POLL_SECONDS)
         finally:
-            for task, sent in self._sent.items():
-                self._ray.cancel(task, force=True)
-                sent.lock.close()
+            for lock in self._locks.values():
+                lock.close()
         return self._failures
-
-    def _ended_tasks(self, timeout: float | None) -> list[Any]:
-        if self._sent:
-            return self._ray.wait(list(self._sent), timeout=timeout)[0]
-        if self._waiting:  # all that is left is held by other commands
-            time.sleep(_POLL_SECONDS)
-        return []
 
     def _send(self) -> None:
         """Send what there is room for; a run that another command holds is left for later."""
         for _ in range(len(self._waiting)):
-            if len(self._sent) == self._processes:
+            if len(self._tasks) == self._processes:
                 return
             job, lock = self._waiting.popleft(), ExitStack()
             try:
                 lock.enter_context(store.locked(job.folder, wait=False))
             except BlockingIOError:
                 self._waiting.append(job)
+                continue
+            trained = store.state(job)[0] == "done"
+            if trained and not store.needs_evaluation(job, self._evaluation_hash):  # another command has just done it
+                self._progress.end(job.run.name, outcome(store.read_record(job.result)))
+                lock.close()
             else:
-                self._start(_Sent(job, 1, lock))
+                self._locks[job.folder] = lock
+                self._send_one(job, trained)
 
-    def _start(self, sent: _Sent) -> None:
-        job = sent.job
-        trained = store.state(job)[0] == "done"
-        if trained and not store.needs_evaluation(job, self._evaluation_hash):  # another command has just done it
-            self._progress.end(job.run.name, outcome(store.read_record(job.result)))
-            sent.lock.close()
-            return
-        task = self._task.options(
-            name=job.run.name, num_cpus=job.run.config.train.threads, num_gpus=self._cluster.gpus_per_run
-        )
+    def _send_one(self, job: Job, trained: bool) -> None:
         on_node = replace(job, runs=_name_of(job.runs))
-        self._sent[task.remote(on_node, self._setting, self._cluster.gpus_per_run > 0, trained, pack(job.folder))] = (
-            sent
+        self._tasks.send(
+            job,
+            job.run.name,
+            _train_on_node,
+            lambda: (on_node, self._setting, trained, pack(job.folder)),
+            cpus=job.run.config.train.threads,
+            gpus=self._gpus,
         )
 
-    def _end(self, task: Any, sent: _Sent) -> None:
-        job, errors = sent.job, self._ray.exceptions
-        try:
-            returned = self._ray.get(task)
-        except (errors.NodeDiedError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
-            if sent.starts < STARTS:
-                self._progress.say(f"{job.run.name}: its node died; it starts again")
-                self._start(replace(sent, starts=sent.starts + 1))
-                return
-            returned = _Returned({job.error.name: str(error).encode()}, f"its node died, {STARTS} times in a row")
-        except errors.RayError as error:
-            returned = _Returned({job.error.name: str(error).encode()}, _one_line(error))
-        with sent.lock:
-            self._store(job, returned)
-
-    def _store(self, job: Job, returned: _Returned) -> None:
+    def _end(self, job: Job, returned: _Returned | TaskFailure) -> None:
+        if isinstance(returned, TaskFailure):
+            returned = _Returned({job.error.name: returned.details.encode()}, returned.reason)
         parcel = returned.parcel
         if store.state(job)[0] == "done":  # what was only evaluated is not written again
             parcel = {name: parcel[name] for name in (job.evaluation.name, job.error.name) if name in parcel}
@@ -204,11 +142,6 @@ class _Grid:
         else:
             self._failures.append(Failure(job, returned.reason))
             self._progress.end(job.run.name, f"failed: {returned.reason}")
-
-
-def _one_line(error: Exception) -> str:
-    cause = getattr(error, "cause", None)  # of what was raised on the node
-    return " ".join(f"{type(cause).__name__}: {cause}".split()) if cause else str(error).partition("\n")[0]
 
 
 def _name_of(runs: Path) -> Path:
@@ -222,10 +155,8 @@ def _node_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "clamp-repro" / "runs"
 
 
-def _train_on_node(job: Job, setting: Setting, gpu: bool, trained: bool, parcel: Parcel) -> _Returned:
+def _train_on_node(job: Job, setting: Setting, trained: bool, parcel: Parcel) -> _Returned:
     """A task: the run in its folder on this node. `parcel` is what the store has of it, the result if `trained`."""
-    if not gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a run that asked for no GPU uses none that is there
     job = replace(job, runs=_node_folder() / job.runs)
     try:
         _check_data(job, setting.data_root)

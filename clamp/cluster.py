@@ -47,7 +47,7 @@ class Tasks:
         return len(self._sent)
 
     def room(self, cpus: int, gpus: float) -> int:
-        """How many tasks of this size the nodes hold together, with a line on what there is, and on there being none."""
+        """How many tasks of this size the nodes hold together; says what there is, and where it is too little."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         totals = [sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")]
         self._say(f"Ray cluster: nodes: {len(nodes)}, CPUs: {totals[0]:g}, GPUs: {totals[1]:g}")
@@ -72,7 +72,7 @@ class Tasks:
 
         `what` is what the task is for; `gpus` is 0, or the share of one GPU. Without a GPU the task sees none.
         """
-        # Lost tasks are counted and told of here, not by Ray, which would start one that takes too much memory for ever.
+        # Lost tasks are counted and told of here: Ray would start one that takes too much memory again for ever.
         task = self._ray.remote(max_calls=1, max_retries=0)(_call)
         task = task.options(name=name, num_cpus=cpus, num_gpus=gpus)
         self._start(_Sent(what, name, lambda: task.remote(function, gpus > 0, *arguments()), 1))

@@ -1,4 +1,4 @@
-"""The command line: `python -m repro run | status | report | efficiency`."""
+"""The command line: `python -m repro run | status | report | explore | efficiency`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,21 @@ examples:
   python -m repro run --full --engine ray               the same over the Ray cluster that this machine belongs to
   python -m repro status                                which runs are done, and which are not
   python -m repro report                                the tables again, from the records in paper_tables/results/
+  python -m repro explore --help                        a page that shows where a trained CLAMP looks in your tweets
   python -m repro efficiency                            what the systems cost at the paper's size, on this machine
 
 A run that was stopped, however it was stopped, goes on where it was when the same command is given again.
+"""
+_EXPLORE = """\
+TWEETS has one JSON object a line, with its words (or its text, which is split at blanks) and its image's file name:
+  {"text": "So proud of Ada Lovelace today", "image": "ada.jpg"}
+  {"words": ["So", "proud", "of", "Ada", "Lovelace", "today"], "image": "ada.jpg"}
+
+Aspects and polarities on the page are predictions. It is one file that holds the images and needs no network: open it
+in a browser, choose a tweet, point at an aspect.
+
+example:
+  python -m repro explore --model runs/synthetic-synthetic/full/seed0-KEY/model tweets.jsonl --images photos
 """
 
 
@@ -45,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|status|report|efficiency")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|status|report|explore|efficiency")
     for name, description in (
         ("run", "Train what is missing, then write tables and figures. Finished runs are never trained twice."),
         ("status", "Say where every run stands: done, stale (made by other sources), failed, running or missing."),
@@ -56,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
             _add_running(command)
     description = "Write tables and figures again from published records, byte for byte the same. Trains nothing."
     report = commands.add_parser("report", help=description, description=description)
+    _add_explore(commands)
     description = "Measure what the systems cost at the paper's size on this machine; by estimate a quarter of an hour."
     efficiency = commands.add_parser("efficiency", help=description, description=description)
     efficiency.add_argument(
@@ -149,6 +162,34 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_explore(commands: argparse._SubParsersAction) -> None:
+    description = "Write one HTML page that shows which image regions a trained CLAMP looks at in your own tweets."
+    command = commands.add_parser(
+        "explore",
+        help=description,
+        description=description,
+        epilog=_EXPLORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("tweets", type=Path, metavar="TWEETS", help="the tweets, as JSON lines; 200 at most")
+    command.add_argument(
+        "--model", type=Path, required=True, metavar="DIR", help="a trained CLAMP that reads images: a run's model/"
+    )
+    command.add_argument(
+        "--images", type=Path, required=True, metavar="DIR", help="the folder that the tweets' images lie in"
+    )
+    command.add_argument(
+        "--text-only", type=Path, metavar="DIR", help="a trained text only, to show its labels beside CLAMP's"
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("explorer.html"),
+        metavar="FILE",
+        help="the page to write (default: %(default)s)",
+    )
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
@@ -179,6 +220,8 @@ def main(argv: Sequence[str] | None = None, train: str = TRAIN, evaluate: str = 
             return _run(options, arguments, train, evaluate)
         if options.command == "efficiency":
             return _efficiency(options, arguments)
+        if options.command == "explore":
+            return _explore(options)
         return _report(options.out)
     except (ConfigError, DataError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -294,6 +337,15 @@ def _efficiency(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     code = measure.run(options.out, [options.device] if options.device else devices, options.quick, arguments)
     _report(options.out)
     return code
+
+
+def _explore(options: argparse.Namespace) -> int:
+    from repro.explore import own_page  # seconds of imports
+
+    page = own_page(options.model, options.tweets, options.images, options.text_only)
+    store.write_atomically(options.out, page)
+    print(f"{options.out}: open it in a browser, choose a tweet and point at an aspect")
+    return 0
 
 
 def _report(out: Path) -> int:

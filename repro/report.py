@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from repro.cells import PLACES
 from repro.evidence import Evidence
+from repro.explorer import report_explorer
 from repro.figure_sentences import figure_sentences
 from repro.index import coverage
 from repro.render import Table, markdown_body, shown_blocks
 from repro.store import write_atomically
+from repro.templates import render
 
 TITLE = "What the runs show"
 VERDICTS = ("claims", "paper_verdicts", "main_synthetic", "main_twitter2015", "main_twitter2017", "robustness")
-_TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
 @dataclass(frozen=True)
@@ -84,22 +84,19 @@ def as_markdown(evidence: Evidence, tables: Sequence[Table], figures: Sequence[P
 
 def as_html(evidence: Evidence, tables: Sequence[Table], figures: Sequence[Picture], out: Path) -> str:
     """One file that needs no other and no network."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["plain"] = lambda text: text.replace("`", "")
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     shown = [
         (table, [(block, _cells(frame), notes) for block, frame, notes in shown_blocks(table)]) for table in tables
     ]
     images = [(figure, base64.b64encode((out / f"{figure.name}.png").read_bytes()).decode()) for figure in figures]
-    return template.render(
+    return render(
+        "report.html.jinja",
         title=TITLE,
         introduction=_introduction(evidence),
         verdicts=_verdicts(tables),
         coverage=_cells(coverage(evidence)),
         tables=shown,
         figures=images,
+        explorer=report_explorer(evidence),
     )
 
 

@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from clamp.cluster import TaskFailure, Tasks
@@ -77,7 +78,7 @@ def _predict(
         for first in range(0, len(missing), share):
             windows = missing[first : first + share]
             name = f"windows {windows[0]} to {windows[-1]}"
-            tasks.send(windows, name, _predict_on_node, lambda windows=windows: (work, windows), cpus=1, gpus=gpus)
+            tasks.send(windows, name, _predict_on_node, partial(tuple, [work, windows]), cpus=1, gpus=gpus)
         while tasks:
             for windows, returned in tasks.ended():
                 _keep(work.request, windows, returned)

@@ -29,7 +29,7 @@ _WIDTH, _EDGE = 2 * COLUMN, 0.08
 _HEADER, _TITLE, _MAP, _BELOW = 0.4, 0.18, 1.08, 0.36
 _IMAGE, _LABEL, _GAP = 1.9, 1.12, 0.14
 _BAR = 0.62
-_HEAT = "inferno"  # from dark to bright alone, for every kind of colour vision
+HEAT = "inferno"  # from dark to bright alone, for every kind of colour vision
 
 
 def shown_tweets(evidence: Evidence) -> list[tuple[Tweet, dict[str, Any]]]:
@@ -152,7 +152,7 @@ def _draw_map(axis: Axes, tweet: Tweet, aspect: dict[str, Any], map_RC: np.ndarr
     extent = (-0.5, IMAGE_SIZE - 0.5, IMAGE_SIZE - 0.5, -0.5)
     assert isinstance(tweet.image, np.ndarray)
     axis.imshow(tweet.image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-    heat = axis.imshow(map_RC / max(map_RC.max(), 1e-9), cmap=_HEAT, vmin=0, vmax=1, alpha=0.72, extent=extent)
+    heat = axis.imshow(map_RC / max(map_RC.max(), 1e-9), cmap=HEAT, vmin=0, vmax=1, alpha=0.72, extent=extent)
     _bare(axis)
     _box(axis, aspect["region"], tweet.cells)
     return heat

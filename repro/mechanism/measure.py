@@ -21,9 +21,9 @@ _PARTS = ("architecture", "fusion", "levels", "focus", "gate", "contrast", "aggr
 def mechanism(model: Tagger, config: Config, test: list[Tweet], predictions: Predictions) -> dict[str, Any]:
     """{"calibration", "alignment", "counterfactuals", "attention", "examples"}, None where one does not apply.
 
-    JSON-ready. predictions are the model's of `test`. Counterfactuals need generated images and a system that reads them. What is
-    there to look at and not to count is kept of seed 0 alone and of generated tweets as they are by default: every
-    system's spans of the first EXAMPLES tweets, and full CLAMP's attention in these and in four chosen ones.
+    JSON-ready. predictions are the model's of `test`. Counterfactuals need generated images and a system that reads
+    them. What is there to look at and not to count is kept of seed 0 alone and of generated tweets as they are by
+    default: every system's spans of the first EXAMPLES tweets, and full CLAMP's attention in these and four more.
     """
     batch_size = config.train.batch_size
     gold = [POLARITIES.index(aspect.polarity) for tweet in test for aspect in tweet.aspects]

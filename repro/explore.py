@@ -1,0 +1,144 @@
+"""Where a trained CLAMP looks in anybody's own tweets: one page, the report's explorer without gold."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+
+from clamp.baselines import TextOnly
+from clamp.config import ConfigError
+from clamp.data import Aspect, DataError, Tweet
+from clamp.data.collate import EncodedTweets
+from clamp.data.schema import Polarity
+from clamp.evaluate import predict
+from clamp.model import Clamp, Tagger
+from clamp.tagging import Span
+from repro.explorer import CLAMP, TEXT_ONLY, explorer, view
+from repro.mechanism.attention import attention_maps
+from repro.templates import render
+
+MOST = 200  # tweets a page: with its images it stays of some megabytes
+_BATCH = 16
+
+
+def own_page(model_folder: Path, file: Path, images: Path, text_only_folder: Path | None) -> str:
+    """The page of the tweets in `file` as HTML that needs no other file.
+
+    ConfigError or DataError names the folder, the record or the image that cannot be used.
+    """
+    tweets = read_tweets(file, images)
+    model = _loaded(Clamp, model_folder)
+    if model.config.vision.kind == "proxy":
+        raise ConfigError(f"{model_folder}: this model reads descriptions in place of images: it has no image regions")
+    seen = _as_seen(model, tweets)
+    spans = {CLAMP: _predicted(model, seen)}
+    if text_only_folder is not None:
+        unseen = [replace(tweet, image=None) for tweet in tweets]
+        spans[TEXT_ONLY] = _predicted(_loaded(TextOnly, text_only_folder), unseen)
+    views = [
+        view(tweet, one, f"Tweet {number + 1}", {name: of[number] for name, of in spans.items()}, is_annotated=False)
+        for number, (tweet, one) in enumerate(zip(seen, _maps(model, seen, spans[CLAMP]), strict=True))
+    ]
+    return render(
+        "explore.html.jinja",
+        title=f"Where CLAMP looks: {file.name}",
+        introduction=(
+            f"{len(tweets)} tweet{'s' if len(tweets) > 1 else ''} of {file.name}, and the image regions that each "
+            "stage of a trained CLAMP looked at. Choose a tweet, then point at an aspect. Aspects and polarities are "
+            "predictions: nothing here says whether they are right. Images are as the model sees them: resized to a "
+            f"square of {model.config.vision.image_size} pixels."
+        ),
+        explorer=explorer(views, list(spans)),
+    )
+
+
+def read_tweets(file: Path, images: Path) -> list[Tweet]:
+    """The tweets of a file of JSON lines, at most MOST; DataError names the line that cannot be used, and why.
+
+    A record has "words" (a list) or "text" (split at blanks), and "image", the name of a file under `images`.
+    """
+    tweets: list[Tweet] = []
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            if len(tweets) == MOST:
+                raise DataError(file, None, f"more than {MOST} tweets, the most that a page holds; split the file")
+            try:
+                tweets.append(_tweet(line, number, images))
+            except ValueError as error:
+                raise DataError(f"{file}: line {number}", None, str(error)) from None
+    if not tweets:
+        raise DataError(file, None, "there is no tweet in it")
+    return tweets
+
+
+def _tweet(line: bytes, number: int, images: Path) -> Tweet:
+    try:
+        record: Any = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    words, name = _words(record), record.get("image")
+    if not isinstance(name, str) or not name:
+        raise ValueError('"image" is not the name of a file')
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise ValueError(f'"image" {name!r} leads out of the folder of images')
+    if not os.path.isfile(images / name):  # pathlib's own raises where a name is too long
+        raise ValueError(f"there is no image {name!r} in {images}")
+    return Tweet(id=str(number), words=words, aspects=(), image=images / name)
+
+
+def _words(record: dict[str, Any]) -> tuple[str, ...]:
+    if ("words" in record) == ("text" in record):
+        raise ValueError('give either "words" or "text"')
+    text = record.get("text", "")
+    words = record["words"] if "words" in record else text.split() if isinstance(text, str) else None
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise ValueError('"words" is a list of one or more strings, "text" a string that is not blank')
+    if any("\ud800" <= character <= "\udfff" for word in words for character in word):
+        raise ValueError("half a character (a lone surrogate) cannot be read")
+    return tuple(words)
+
+
+_Model = TypeVar("_Model", bound=Tagger)
+
+
+def _loaded(kind: type[_Model], folder: Path) -> _Model:
+    return kind.from_pretrained(folder).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _as_seen(model: Clamp, tweets: Sequence[Tweet]) -> list[Tweet]:
+    """The tweets with their images at the model's own size, as pixels."""
+    data = EncodedTweets(tweets, model.tokenizer, model.config)
+    pixels = [data.batch([k]).pixels_BCHW for k in range(len(tweets))]
+    return [
+        replace(tweet, image=np.ascontiguousarray(one_1CHW[0].permute(1, 2, 0).numpy()))
+        for tweet, one_1CHW in zip(tweets, pixels, strict=True)
+        if one_1CHW is not None
+    ]
+
+
+def _predicted(model: Tagger, tweets: Sequence[Tweet]) -> list[list[Span]]:
+    return predict(model, EncodedTweets(tweets, model.tokenizer, model.config), batch_size=_BATCH).spans
+
+
+def _maps(model: Clamp, tweets: Sequence[Tweet], spans: Sequence[Sequence[Span]]) -> list[dict[str, Any]]:
+    """`attention_maps` of the predicted aspects of all tweets, some at a time."""
+    labelled = [
+        replace(tweet, aspects=tuple(Aspect(start, end, cast(Polarity, polarity)) for start, end, polarity in of))
+        for tweet, of in zip(tweets, spans, strict=True)
+    ]
+    parts = [slice(start, start + _BATCH) for start in range(0, len(tweets), _BATCH)]
+    every = [
+        attention_maps(model, labelled[part], spans[part], dict.fromkeys(range(len(labelled[part])))) for part in parts
+    ]
+    return [one for part in every for one in part]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from clamp.cluster import gpu_share
 from clamp.config import ConfigError
 from clamp.data import DataError, load_splits
 from repro import provenance, ray_engine, sources, store
@@ -150,7 +151,7 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--gpus-per-run",
-        type=_share,
+        type=gpu_share,
         metavar="SHARE",
         help="the share of a GPU of the Ray cluster that each run gets, above 0 and at most 1, as 0.25 for four runs a "
         "GPU (default: none, CPUs only)",
@@ -194,16 +195,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
-    return share
 
 
 def main(argv: Sequence[str] | None = None, train: str = TRAIN, evaluate: str = EVALUATE) -> int:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from clamp.commands import predict
+from clamp.commands import evaluate, predict, sample, train
 from clamp.config import ConfigError
 from clamp.data.schema import DataError
 
-_COMMANDS = (predict,)
+_COMMANDS = (predict, train, evaluate, sample)
 
 
 class _Parser(argparse.ArgumentParser):

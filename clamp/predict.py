@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from clamp.config import Level
-from clamp.corpus.records import Record
+from clamp.corpus.records import Record, one_line
 from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import POLARITIES, DataError, Polarity, Tweet
-from clamp.model import Output, Tagger
+from clamp.model import Tagger
 from clamp.prediction import FoundAspect, Prediction, Region
 from clamp.pyramid import Grid, regions_of
 from clamp.tagging import TAG_INDEX, Span
@@ -47,7 +50,7 @@ class _Passing(EncodedTweets):
                 try:
                     self._resized(index)  # is kept until the batch is made
                 except DataError as error:
-                    faults[index] = str(error)
+                    faults[index] = one_line(str(error))
         sound = [index for index in indices if index not in faults]
         batch = self.batch(sound) if sound else None
         self._pixels.clear()
@@ -68,20 +71,44 @@ def ready_batches(
         yield data.ready(indices)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a model made of a batch: all that predictions are read from."""
+
+    logits_BTC: Tensor
+    mask_BT: Tensor
+    attention_BTR: np.ndarray | None = None  # of the last stage, with its level and grid, where regions were asked for
+    level: Level = "patch"
+    grid: Grid = (1, 1)
+    proxy_ids_BL: Tensor | None = None
+
+
 @torch.inference_mode()
-def predictions_of(
-    model: Tagger, records: Sequence[Record], batch: Batch, *, regions: bool = False
-) -> list[Prediction]:
-    """What the model, in eval mode, finds in a batch, whose records these are in its order."""
-    device = next(model.parameters()).device
-    moved = batch.to(device)
+def seen_in(model: Tagger, batch: Batch, *, regions: bool = False) -> Seen:
+    """Run the model, in eval mode, on its device."""
+    moved = batch.to(next(model.parameters()).device)
     output = model(moved, need_attention=regions)
-    spans = model.decode(output, moved)
-    probabilities = _polarity_probabilities(output, spans)
-    read_B = batch.word_mask_BT.sum(dim=1).tolist()
-    looked_at: list[list[tuple[Region, ...] | None]] = [[None] * len(row) for row in spans]
-    if regions:
-        looked_at = _regions_looked_at(model, output, batch, spans)
+    if not regions:
+        return Seen(output.tag_logits_BTC, moved.word_mask_BT)
+    stage = output.stages[-1]
+    assert stage.attention_BTR is not None
+    attention_BTR = stage.attention_BTR.float().cpu().numpy()
+    return Seen(output.tag_logits_BTC, moved.word_mask_BT, attention_BTR, stage.level, output.grid, batch.proxy_ids_BL)
+
+
+@torch.inference_mode()
+def predictions_of(model: Tagger, seen: Sequence[Seen], records: Sequence[Record]) -> list[Prediction]:
+    """What was found in some batches, whose records these are in their order.
+
+    The tags of several batches are decoded together: the steps of a small model's decoding cost more than their sums.
+    """
+    longest = max(each.mask_BT.shape[1] for each in seen)
+    logits_BTC = torch.cat([F.pad(each.logits_BTC, (0, 0, 0, longest - each.logits_BTC.shape[1])) for each in seen])
+    mask_BT = torch.cat([F.pad(each.mask_BT, (0, longest - each.mask_BT.shape[1])) for each in seen])
+    spans = model.tag_decoder.decode(logits_BTC, mask_BT)
+    probabilities = _polarity_probabilities(logits_BTC, spans)
+    rest = iter(spans)
+    regions = [row for each in seen for row in _regions(model, each, list(islice(rest, len(each.mask_BT))))]
     return [
         Prediction(
             record.id,
@@ -89,7 +116,9 @@ def predictions_of(
             read,
             tuple(_aspect(record, *each) for each in zip(found, chances, where, strict=True)),
         )
-        for record, read, found, chances, where in zip(records, read_B, spans, probabilities, looked_at, strict=True)
+        for record, read, found, chances, where in zip(
+            records, mask_BT.sum(dim=1).tolist(), spans, probabilities, regions, strict=True
+        )
     ]
 
 
@@ -104,9 +133,11 @@ def _aspect(
     return FoundAspect(start, end, record.text[first:last], polarity, probabilities, first, last, regions)
 
 
-def _polarity_probabilities(output: Output, spans: Sequence[Sequence[Span]]) -> list[list[tuple[float, float, float]]]:
-    """Of every span: `clamp.tagging.polarity_probabilities`, for all of a batch at once."""
-    log_probs_BTC = output.tag_logits_BTC.double().log_softmax(dim=-1).cpu().numpy()
+def _polarity_probabilities(
+    logits_BTC: Tensor, spans: Sequence[Sequence[Span]]
+) -> list[list[tuple[float, float, float]]]:
+    """Of every span: `clamp.tagging.polarity_probabilities`, for all of them at once."""
+    log_probs_BTC = logits_BTC.double().log_softmax(dim=-1).cpu().numpy()
     place_N3 = np.array([(b, *span[:2]) for b, row in enumerate(spans) for span in row], dtype=np.int64).reshape(-1, 3)
     tweet_N, start_N, end_N = place_N3.T
     # sums over the words up to and including each: the difference of two is the sum over a span's later words
@@ -134,20 +165,18 @@ def boxes(level: Level, grid: Grid) -> tuple[tuple[int, int, float, float, float
     )
 
 
-def _regions_looked_at(
-    model: Tagger, output: Output, batch: Batch, spans: Sequence[Sequence[Span]]
-) -> list[list[tuple[Region, ...] | None]]:
+def _regions(
+    model: Tagger, seen: Seen, spans: Sequence[Sequence[Span]]
+) -> Sequence[Sequence[tuple[Region, ...] | None]]:
     """Of every aspect: the regions that its words attended to most in the last stage, averaged over heads and words."""
-    stage = output.stages[-1]
-    assert stage.attention_BTR is not None
-    attention_BTR = stage.attention_BTR.float().cpu().numpy()
-    places = boxes(stage.level, output.grid)
-    said = None
-    if batch.proxy_ids_BL is not None:
-        said = [
-            [model.tokenizer.decode(ids_L[list(members)]).strip() for members in regions_of(stage.level, output.grid)]
-            for ids_L in batch.proxy_ids_BL
-        ]
+    attention_BTR = seen.attention_BTR
+    if attention_BTR is None:
+        return [[None] * len(row) for row in spans]
+    places = boxes(seen.level, seen.grid)
+    said: list[list[str]] = []
+    if seen.proxy_ids_BL is not None:
+        members = [list(patches) for patches in regions_of(seen.level, seen.grid)]
+        said = [[model.tokenizer.decode(ids_L[some]).strip() for some in members] for ids_L in seen.proxy_ids_BL]
 
     def regions(b: int, start: int, end: int) -> tuple[Region, ...]:
         weight_R = attention_BTR[b, start:end].mean(axis=0)

@@ -16,13 +16,13 @@ from huggingface_hub.errors import HFValidationError
 
 from clamp.baselines import ARCHITECTURES
 from clamp.config import ConfigError, model_config_from_dict
-from clamp.corpus.records import BadRecord, Row, record_of
+from clamp.corpus.records import BadRecord, Row, one_line, record_of
 from clamp.data.files import read_text
 from clamp.data.schema import DataError
 from clamp.encoders import locate_weights
 from clamp.model import Tagger
 from clamp.model_card import model_card
-from clamp.predict import Image, predictions_of, ready_batches
+from clamp.predict import Image, predictions_of, ready_batches, seen_in
 from clamp.prediction import Prediction
 
 # All that is fetched from the hub: nothing in these can be executed.
@@ -133,16 +133,15 @@ class Predictor(ModelHubMixin):
                 images.append(_image(fields.get("image")))
                 kept.append(record_of(Row(number, {k: v for k, v in fields.items() if k != "image"})))
             except BadRecord as error:
-                raise DataError("records", number, str(error)) from None
+                raise DataError("records", number, one_line(str(error))) from None
         predictions: dict[int, Prediction] = {}
         for ready in ready_batches(kept, images, self.model, batch_size):
             for index, reason in ready.faults.items():
                 raise DataError("records", index, reason)
             assert ready.batch is not None
-            chosen = [kept[index] for index in ready.indices]
-            predictions |= zip(
-                ready.indices, predictions_of(self.model, chosen, ready.batch, regions=regions), strict=True
-            )
+            seen = seen_in(self.model, ready.batch, regions=regions)
+            found = predictions_of(self.model, [seen], [kept[index] for index in ready.indices])
+            predictions |= zip(ready.indices, found, strict=True)
         return [predictions[index] for index in range(len(kept))]
 
     def check_regions(self, wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `python -m repro run | status | report | explore | efficiency`."""
+"""The command line: `python -m repro run | status | report | explore | efficiency | fetch`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NoReturn
 from clamp.cluster import gpu_share
 from clamp.config import ConfigError
 from clamp.data import DataError, load_splits
-from repro import provenance, ray_engine, sources, store
+from repro import estimate, provenance, ray_engine, sources, store
 from repro.experiments import PROFILES, plan
 from repro.launch import EVALUATE, TRAIN, Failure, Setting, launch
 from repro.store import Job, StoreError
@@ -29,6 +29,7 @@ examples:
   python -m repro status                                which runs are done, and which are not
   python -m repro report                                the tables again, from the records in paper_tables/results/
   python -m repro explore --help                        a page that shows where a trained CLAMP looks in your tweets
+  python -m repro fetch twitter2017 --images            the annotations and images of a data set, into data/
   python -m repro efficiency                            what the systems cost at the paper's size, on this machine
 
 A run that was stopped, however it was stopped, goes on where it was when the same command is given again.
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|status|report|explore|efficiency")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, description in (
         ("run", "Train what is missing, then write tables and figures. Finished runs are never trained twice."),
         ("status", "Say where every run stands: done, stale (made by other sources), failed, running or missing."),
@@ -76,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         "--device", choices=["cpu", "cuda"], help="only this one (default: the CPU, and the GPU where there is one)"
     )
     efficiency.add_argument("--quick", action="store_true", help="a rehearsal at a tiny size, in seconds: no result")
+    description = "Bring a data set's annotations and images here, each checked. What is there already stays as it is."
+    _add_fetching(commands.add_parser("fetch", help=description, description=description))
     for command in (commands.choices["run"], report, efficiency):
         command.add_argument(
             "--out",
@@ -127,6 +130,24 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="a folder for each run (default: %(default)s)"
+    )
+
+
+def _add_fetching(command: argparse.ArgumentParser) -> None:
+    names = ("twitter2015", "twitter2017")
+    command.add_argument("dataset", nargs="+", choices=names, metavar="|".join(names), help="one of them, or both")
+    command.add_argument("--images", action="store_true", help="the images too, one by one from a public mirror")
+    command.add_argument(
+        "--archive",
+        metavar="FILE_OR_URL",
+        help="take the images from this zip or tar.gz, such as the authors' own, not from the mirror",
+    )
+    command.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("CLAMP_DATA") or Path("data"),
+        metavar="DIR",
+        help="where they go; what --data of `run` names (default: the environment's CLAMP_DATA, else data)",
     )
 
 
@@ -213,6 +234,10 @@ def main(argv: Sequence[str] | None = None, train: str = TRAIN, evaluate: str = 
             return _efficiency(options, arguments)
         if options.command == "explore":
             return _explore(options)
+        if options.command == "fetch":
+            from repro.fetch import command  # imports what nothing else here needs
+
+            return command.run(options.dataset, options.data, with_images=options.images, from_archive=options.archive)
         return _report(options.out)
     except (ConfigError, DataError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -283,6 +308,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, eval
     if stale and not options.refresh:
         print(f"{stale} runs were made by other sources and are shown so; --refresh replaces them", file=sys.stderr)
     failures = []
+    if waiting and options.engine == "local":  # of other machines nothing is known
+        processes = options.processes or _default_processes(waiting)
+        for line in estimate.lines(waiting, options.data, options.out / "results", processes):
+            print(line, file=sys.stderr)
     if unevaluated:
         print(f"{len(unevaluated)} of them are to be evaluated, without training", file=sys.stderr)
     waiting += unevaluated

@@ -22,7 +22,7 @@ from clamp.config import TASKS
 from repro.cells import DATASET_TITLES, Block, Cell, Record, blocks
 from repro.stats import LEAST_SEEDS, summarise
 from repro.store import write_atomically
-from repro.variants import SUITE
+from repro.variants import SUITE, VARIANTS
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
@@ -35,7 +35,7 @@ CURVES = {  # variant -> (short name, colour, line style)
     "single_cross_attention": ("single cross-attention", VERMILION, (0, (3, 1))),
     "text_only": ("text only", PURPLE, ":"),
 }
-SHORT = {variant: name for variant, (name, _, _) in CURVES.items()} | {
+SHORT = {variant: VARIANTS[variant].label for variant in SUITE} | {
     "cmmt": "CMMT",
     "dtca": "DTCA",
     "image_prefix": "image prefix",
@@ -49,6 +49,7 @@ SHORT = {variant: name for variant, (name, _, _) in CURVES.items()} | {
     "fixed_weights": "fixed weights",
     "no_bounds": "AMA without bounds",
     "no_paf_no_mcl": "no PAF, no MCL",
+    **{variant: name for variant, (name, _, _) in CURVES.items()},
 }
 # task -> (colour, line style, width); weights on one bound coincide, so one line there is wide and the other thin
 TASK_STYLES = dict(

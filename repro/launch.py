@@ -218,7 +218,9 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
     torch.set_num_threads(config.train.threads)
     if sources.source_hash() != job.inputs.source_hash:
         # the record would name sources that did not make it
-        raise RuntimeError("clamp/ or kernels/ changed since this command began, or are others on this node; give it again")
+        raise RuntimeError(
+            "clamp/ or kernels/ changed since this command began, or are others on this node; give it again"
+        )
     train = _resolve(setting.train)
     started = datetime.now(UTC)
     splits = load_splits(config.data, setting.data_root)

@@ -170,7 +170,7 @@ def _standings(shown: dict[str, Block], compared: dict[tuple[str, str, str], Com
 
 
 def _standing(one: str, other: str, comparison: Comparison) -> str:
-    ours, theirs = _IN_WORDS[one], _IN_WORDS[other]
+    ours, theirs = (_IN_WORDS.get(variant, VARIANTS[variant].label) for variant in (one, other))
     if comparison.difference is None:
         return f"whether {ours} is ahead of {theirs} is undecided (no seed in common)"
     size = f"{signed(comparison.difference)} F1"

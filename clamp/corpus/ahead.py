@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -35,6 +38,18 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
+def _end_with_parent(worker: int) -> None:
+    """Else what is killed would leave a process behind that waits forever to be rid of its items."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def ahead(make: Callable[[], Iterable[_T]], depth: int) -> Iterator[_T]:
     """What `make()` yields, in order, made in a process of its own that is at most `depth` items ahead.
 
@@ -45,7 +60,7 @@ def ahead(make: Callable[[], Iterable[_T]], depth: int) -> Iterator[_T]:
     """
     loader = DataLoader(
         _Stream(make), batch_size=None, collate_fn=_as_it_is, num_workers=1, prefetch_factor=depth,
-        multiprocessing_context="fork", generator=torch.Generator(),
+        multiprocessing_context="fork", generator=torch.Generator(), worker_init_fn=_end_with_parent,
     )  # fmt: skip
     for item in loader:
         if isinstance(item, _Failed):

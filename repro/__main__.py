@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from clamp.cluster import gpu_share
 from clamp.config import ConfigError
 from clamp.data import DataError, load_splits
-from repro import estimate, provenance, sources, store
+from repro import estimate, provenance, ray_engine, sources, store
 from repro.experiments import PROFILES, plan
-from repro.launch import EVALUATE, TRAIN, Setting, launch
+from repro.launch import EVALUATE, TRAIN, Failure, Setting, launch
 from repro.store import Job, StoreError
 from repro.variants import GROUPS, VARIANTS
 
@@ -24,6 +25,7 @@ examples:
   python -m repro run --only full text_only --seeds 1   two systems, one seed each
   python -m repro run --profile offline --data DIR      real tweets, small pretrained encoder, CPU
   python -m repro run --full                            every ablation with three seeds, and other settings
+  python -m repro run --full --engine ray               the same over the Ray cluster that this machine belongs to
   python -m repro status                                which runs are done, and which are not
   python -m repro report                                the tables again, from the records in paper_tables/results/
   python -m repro explore --help                        a page that shows where a trained CLAMP looks in your tweets
@@ -154,7 +156,26 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         "--processes",
         type=_positive,
         metavar="N",
-        help="runs trained at the same time (default: cores / threads of a run; 1 where there is a GPU)",
+        help="runs trained at the same time (default: cores / threads of a run; 1 where there is a GPU; "
+        "with --engine ray: as many as the cluster has room for)",
+    )
+    command.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="where runs are trained: on this machine, or on the Ray cluster that it belongs to, whose nodes all need "
+        'pip install "clamp-repro[ray]" and --data at the same path; a run whose node dies starts again '
+        "(default: %(default)s)",
+    )
+    command.add_argument(
+        "--address", metavar="ADDRESS", help="the Ray cluster: HOST:PORT of its head, or auto (default: auto)"
+    )
+    command.add_argument(
+        "--gpus-per-run",
+        type=gpu_share,
+        metavar="SHARE",
+        help="the share of a GPU of the Ray cluster that each run gets, above 0 and at most 1, as 0.25 for four runs a "
+        "GPU (default: none, CPUs only)",
     )
     command.add_argument(
         "--refresh",
@@ -242,7 +263,13 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
     for run in runs:
         if root is None and run.config.data.name != "synthetic":
             raise ConfigError(f"profile {run.profile} reads {run.config.data.name}: say where it is with --data DIR")
-    return [Job(run, provenance.inputs_of(run.config, root), options.runs) for run in runs]
+    return [Job(run, provenance.inputs_of(run.config, root, _gpu(options)), options.runs) for run in runs]
+
+
+def _gpu(options: argparse.Namespace) -> bool | None:
+    """Whether runs get a GPU; None: if this machine has one. A cluster's runs get what they ask for."""
+    on_ray = options.command == "run" and options.engine == "ray"
+    return bool(options.gpus_per_run) if on_ray else None
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -261,7 +288,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, evaluate: str) -> int:
+    if options.engine == "local" and (options.address or options.gpus_per_run):
+        raise ConfigError("--address and --gpus-per-run go with --engine ray")
     jobs = _jobs(options)
+    evaluation_hash = sources.source_hash(evaluate.partition(":")[0], _gpu(options))
     settled = ("done",) if options.refresh else ("done", "stale")
     waiting, unevaluated, stale = [], [], 0
     for job in jobs:
@@ -269,7 +299,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, eval
         stale += state == "stale"
         if state not in settled:
             waiting.append(job)
-        elif state == "done" and store.needs_evaluation(job, sources.source_hash(evaluate.partition(":")[0])):
+        elif state == "done" and store.needs_evaluation(job, evaluation_hash):
             unevaluated.append(job)
         if problem:
             print(f"warning: {problem}; it is trained again", file=sys.stderr)
@@ -278,7 +308,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, eval
     if stale and not options.refresh:
         print(f"{stale} runs were made by other sources and are shown so; --refresh replaces them", file=sys.stderr)
     failures = []
-    if waiting:
+    if waiting and options.engine == "local":  # of other machines nothing is known
         processes = options.processes or _default_processes(waiting)
         for line in estimate.lines(waiting, options.data, options.out / "results", processes):
             print(line, file=sys.stderr)
@@ -287,8 +317,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, eval
     waiting += unevaluated
     if waiting:
         invocation = provenance.Invocation.start(["python", "-m", "repro", *arguments])
-        processes = options.processes or _default_processes(waiting)
-        failures = launch(waiting, min(processes, len(waiting)), Setting(invocation, options.data, train, evaluate))
+        failures = _launch(waiting, options, Setting(invocation, options.data, train, evaluate))
     for job in jobs:
         store.publish(job, options.out / "results")
     _report(options.out)
@@ -297,6 +326,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, eval
         first = failures[0].job.error
         print(f"error: {len(failures)} of {len(jobs)} runs failed: {names}; why: {first}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _launch(jobs: Sequence[Job], options: argparse.Namespace, setting: Setting) -> list[Failure]:
+    if options.engine == "ray":
+        cluster = ray_engine.Cluster(options.address or "auto", options.gpus_per_run or 0.0)
+        return ray_engine.launch(jobs, options.processes or len(jobs), setting, cluster)
+    return launch(jobs, min(options.processes or _default_processes(jobs), len(jobs)), setting)
 
 
 def _check_data(jobs: Sequence[Job], root: Path | None) -> None:

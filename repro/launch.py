@@ -174,7 +174,7 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
                 _train_and_store(job, setting, lambda epoch, _, dev_f1: messages.send(_Epoch(epoch, dev_f1)))
             if store.needs_evaluation(job, sources.source_hash(setting.evaluate.partition(":")[0])):
                 _evaluate_and_store(job, setting)
-            messages.send(_Done(_outcome(store.read_record(job.result))))
+            messages.send(_Done(outcome(store.read_record(job.result))))
     except Exception as error:
         disk_is_full = _disk_is_full(error)
         with contextlib.suppress(StoreError):
@@ -218,7 +218,9 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
     torch.set_num_threads(config.train.threads)
     if sources.source_hash() != job.inputs.source_hash:
         # the record would name sources that did not make it
-        raise RuntimeError("clamp/ or kernels/ changed since this command began; give it again")
+        raise RuntimeError(
+            "clamp/ or kernels/ changed since this command began, or are others on this node; give it again"
+        )
     train = _resolve(setting.train)
     started = datetime.now(UTC)
     splits = load_splits(config.data, setting.data_root)
@@ -263,7 +265,8 @@ def _resolve(named: str) -> Callable[..., dict[str, Any]]:
     return getattr(importlib.import_module(module), function)
 
 
-def _outcome(record: Record) -> str:
+def outcome(record: Record) -> str:
+    """How a finished run ended, in a few words."""
     metrics = record["result"]["metrics"]
     dev, test = (100 * metrics[split]["joint"]["f1"] for split in ("dev", "test"))
     return f"dev F1 {dev:.1f}, test F1 {test:.1f}, {record['result']['cost']['train_seconds']:.0f} s"

@@ -43,11 +43,16 @@ class Progress:
         bar.update(epoch - bar.n)
 
     def end(self, name: str, outcome: str) -> None:
-        """One run has ended; `outcome` says how, in a few words."""
+        """One run has ended, whether its epochs were shown or not; `outcome` says how, in a few words."""
         self._ended += 1
         line = f"[{self._ended}/{self._total}] {name}: {outcome}{self._time_left()}"
-        self._epochs.pop(name).close()
+        if name in self._epochs:
+            self._epochs.pop(name).close()
         self._runs.update()
+        self.say(line)
+
+    def say(self, line: str) -> None:
+        """Show a line of its own, above the bars."""
         tqdm.write(line, file=self._stream)
         self._stream.flush()
 

@@ -24,12 +24,12 @@ _CPUINFO = Path("/proc/cpuinfo")
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def inputs_of(config: Config, data_root: Path | None) -> Inputs:
-    """What a run with this config depends on besides it.
+def inputs_of(config: Config, data_root: Path | None, gpu: bool | None = None) -> Inputs:
+    """What a run with this config depends on besides it, here or on a machine with (without) a GPU.
 
     Raises DataError where `data_root` does not hold the data set, and ConfigError for unusable weights.
     """
-    return Inputs(data_manifest(config.data, data_root), _weights_revision(config), source_hash())
+    return Inputs(data_manifest(config.data, data_root), _weights_revision(config), source_hash(gpu=gpu))
 
 
 def _weights_revision(config: Config) -> str | None:

@@ -22,9 +22,10 @@ _PACKAGES = ("clamp", "kernels", "repro")
 _MAY_HAVE_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def source_hash(start: str = TRAINING) -> str:
-    """16 hex digits of what module `start` does on this machine."""
-    return hash_of(start, triton=os.environ.get("TRITON_INTERPRET") == "1" or _has_gpu())
+def source_hash(start: str = TRAINING, gpu: bool | None = None) -> str:
+    """16 hex digits of what module `start` does on this machine, or on one with (without) a GPU."""
+    has_gpu = _has_gpu() if gpu is None else gpu
+    return hash_of(start, triton=os.environ.get("TRITON_INTERPRET") == "1" or has_gpu)
 
 
 def _has_gpu() -> bool:

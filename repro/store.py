@@ -15,6 +15,7 @@ from typing import Any, Literal
 from repro.experiments import Inputs, Run
 
 SCHEMA = 1
+LOCK = "lock"  # in a run's folder; it tells nothing once nobody holds it
 State = Literal["done", "stale", "failed", "running", "missing"]
 Record = dict[str, Any]
 
@@ -107,18 +108,21 @@ def read_record(path: Path) -> Record:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, after whoever holds it now; the kernel releases it however the holder ends."""
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a run's folder; the kernel releases it however the holder ends.
+
+    Where another process holds it, this one comes after it, or without `wait` gets BlockingIOError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with open(folder / LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process trains that run at this moment."""
     try:
-        with open(folder / "lock") as file:
+        with open(folder / LOCK) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

@@ -223,6 +223,13 @@ def test_env_brings_the_weights_when_offline_is_asked_for(
     assert run_env(noxfile, tmp_path, *arguments) == []
 
 
+@pytest.mark.parametrize("arguments", [["--engine", "ray"], ["--engine=ray"], ["-m", "slow"]])
+def test_env_brings_ray_when_it_is_needed(noxfile: ModuleType, tmp_path: Path, arguments: list[str]) -> None:
+    assert run_env(noxfile, tmp_path, "-k", "slow") == ["setuptools", ".[test,lint]"]
+    assert run_env(noxfile, tmp_path, *arguments) == ["ray"]
+    assert run_env(noxfile, tmp_path, *arguments) == []
+
+
 # --- hygiene ---
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clamp.cluster import gpu_share
 from clamp.config import ConfigError
 
 if TYPE_CHECKING:
@@ -67,6 +69,22 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--batch-size", type=_positive, metavar="N", help="tweets of the corpus predicted at a time (default: 32)"
     )
+    command.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        help="where a corpus is predicted: on this machine, or on the Ray cluster that it belongs to, whose nodes all "
+        'need pip install "clamp-repro[ray]", and the model, the corpus and its images at the same paths '
+        "(default: local)",
+    )
+    command.add_argument(
+        "--address", metavar="ADDRESS", help="the Ray cluster: HOST:PORT of its head, or auto (default: auto)"
+    )
+    command.add_argument(
+        "--gpus-per-task",
+        type=gpu_share,
+        metavar="SHARE",
+        help="the share of a GPU of the Ray cluster that each task gets, above 0 and at most 1 (default: none)",
+    )
     command.set_defaults(run=run)
 
 
@@ -93,13 +111,18 @@ def _check(options: argparse.Namespace) -> None:
     if (options.corpus is None) == (options.text is None):
         raise ConfigError("predict: give either a file of tweets or --text")
     one = {"--image": options.image, "--proxy": options.proxy, "--json": options.json or None}
-    many = {"--images": options.images, "--out": options.out, "--batch-size": options.batch_size}
+    many = {
+        "--images": options.images, "--out": options.out, "--batch-size": options.batch_size,
+        "--engine": options.engine, "--address": options.address, "--gpus-per-task": options.gpus_per_task,
+    }  # fmt: skip
     unused, other = (many, "a file of tweets") if options.corpus is None else (one, "--text")
     for name, value in unused.items():
         if value is not None:
             raise ConfigError(f"predict: {name} goes with {other}")
     if options.corpus is not None and options.out is None:
         raise ConfigError("predict: say with --out where the predictions go")
+    if options.engine != "ray" and (options.address or options.gpus_per_task):
+        raise ConfigError("predict: --address and --gpus-per-task go with --engine ray")
 
 
 def _predict_one(predictor: Predictor, options: argparse.Namespace) -> int:
@@ -113,13 +136,20 @@ def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from clamp.corpus.job import Request, predict_corpus
+    from clamp.corpus.on_ray import predict_corpus_on_ray
 
     request = Request(
         options.corpus, options.out, options.images or options.corpus.parent, options.regions, options.batch_size or 32
     )
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to prepare the batches
     with tqdm(unit=" tweets", disable=None) as bar:
-        summary = predict_corpus(predictor, request, bar.update)
+        if options.engine == "ray":
+            summary = predict_corpus_on_ray(
+                predictor, options.model, request, address=options.address or "auto", gpus=options.gpus_per_task or 0.0,
+                say=partial(tqdm.write, file=sys.stderr), on_rows=bar.update,
+            )  # fmt: skip
+        else:
+            summary = predict_corpus(predictor, request, bar.update)
     done = f"{summary.rows - summary.left_out} tweets predicted: {options.out}"
     left_out = f"; {summary.left_out} left out, see {request.errors}" if summary.left_out else ""
     print(done + left_out, file=sys.stderr)

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from clamp.config import Config
-from clamp.data import Splits
+from clamp.data import Splits, Tweet
 
 OnEpoch = Callable[[int, int, float], None]
 EPOCH_SECONDS = 0.03
@@ -35,6 +35,39 @@ def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> di
             file.write(f" {epoch}")
         on_epoch(epoch, config.train.epochs, 0.5)
     return result(config, len(splits.test)) | {"threads": torch.get_num_threads()}
+
+
+def train_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    """`train`, in no hurry; adds a line to the file NODE_LOG: node, seed, process and the GPUs that it may see."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    with open(os.environ["NODE_LOG"], "a") as file:
+        file.write(json.dumps([os.environ["NODE"], config.train.seed, os.getpid(), gpus]) + "\n")
+
+    def on_slow_epoch(epoch: int, planned: int, dev_f1: float) -> None:
+        time.sleep(0.5)
+        on_epoch(epoch, planned, dev_f1)
+
+    return train(config, splits, folder, on_slow_epoch)
+
+
+def train_a_model_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    """The same, with a model for `evaluate`."""
+    found = train_on_a_node(config, splits, folder, on_epoch)
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "weights.bin").write_bytes(bytes([config.train.seed]) * 1000)
+    return found
+
+
+def train_for_ever_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    """Tells of itself as `train_on_a_node` does, and never ends."""
+    train_on_a_node(config, splits, folder, on_epoch)
+    while True:
+        time.sleep(1)
+
+
+def evaluate(config: Config, model_folder: Path, test: list[Tweet], root: Path | None) -> dict[str, Any]:
+    """A function of the model's file."""
+    return {"first": (model_folder / "weights.bin").read_bytes()[0]}
 
 
 def train_but_some_fail(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:

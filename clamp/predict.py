@@ -19,6 +19,7 @@ from clamp.corpus.records import Record, one_line
 from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import POLARITIES, DataError, Polarity, Tweet
+from clamp.features import MemoryStore
 from clamp.model import Tagger
 from clamp.prediction import FoundAspect, Prediction, Region
 from clamp.pyramid import Grid, regions_of
@@ -41,7 +42,25 @@ class ReadyBatch:
 
 
 class _Passing(EncodedTweets):
-    """Tweets whose images are kept no longer than their batch takes, so that memory does not grow with their number."""
+    """Tweets whose images are kept no longer than their batch takes, so that memory does not grow with their number.
+
+    What was read of a file goes into `seen`, for other tweets with the same image.
+    """
+
+    def __init__(self, tweets: Sequence[Tweet], model: Tagger, seen: MemoryStore) -> None:
+        super().__init__(tweets, model.tokenizer, model.config)
+        self._seen = seen
+
+    def _resized(self, index: int) -> np.ndarray:
+        image = self.tweets[index].image
+        if index in self._pixels or not isinstance(image, Path):
+            return super()._resized(index)
+        kept = self._seen.get(str(image))
+        if kept is None:
+            self._seen.put(str(image), torch.from_numpy(super()._resized(index)))
+        else:
+            self._pixels[index] = kept.numpy()
+        return self._pixels[index]
 
     def ready(self, indices: Sequence[int]) -> ReadyBatch:
         faults = {}
@@ -58,15 +77,17 @@ class _Passing(EncodedTweets):
 
 
 def ready_batches(
-    records: Sequence[Record], images: Sequence[Image], model: Tagger, batch_size: int
+    records: Sequence[Record], images: Sequence[Image], model: Tagger, batch_size: int, seen: MemoryStore | None = None
 ) -> Iterator[ReadyBatch]:
-    """The records in batches of similar length; images are opened as their batch is made, by models that read them."""
-    config = model.config
+    """The records in batches of similar length; images are opened as their batch is made, by models that read them.
+
+    `seen` keeps pixels from one call to the next: the same image is then read once, as long as it is remembered.
+    """
     tweets = [
         Tweet(record.id, record.words, (), image if model.uses_image else None, record.proxy)
         for record, image in zip(records, images, strict=True)
     ]
-    data = _Passing(tweets, model.tokenizer, config)
+    data = _Passing(tweets, model, seen or MemoryStore(0))
     for indices in length_bucketed(data.lengths_N2, batch_size):
         yield data.ready(indices)
 

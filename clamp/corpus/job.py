@@ -32,12 +32,15 @@ from clamp.corpus.rows import pyarrow_for, read_rows
 from clamp.data.collate import Batch
 from clamp.data.files import file_sha256
 from clamp.data.schema import DataError
+from clamp.features import MemoryStore
 from clamp.predict import Seen, predictions_of, ready_batches, seen_in
 from clamp.prediction import Prediction
 from clamp.predictor import Predictor
 
 WINDOW = 4096  # rows; few enough for the memory, enough to find tweets of the same length
-_AHEAD = 8  # batches that may be made before they are needed
+_PIXELS = 2**26  # bytes of images, as a model reads them, that are remembered for other tweets that have them
+_POOL = 1024  # rows that are batched together; while so many are read and split, the model lives off what lies ahead
+_AHEAD = 16  # batches that may be made before they are needed
 _TOGETHER = 8  # batches whose tags are decoded at once
 _STATE, _LOCK = "state.json", "lock"
 
@@ -212,34 +215,44 @@ def _predictions(predictor: Predictor, waiting: Sequence[tuple[_Step, Seen]]) ->
 
 def _steps(predictor: Predictor, request: Request, windows: frozenset[int]) -> Iterator[_Step]:
     """These windows, step by step."""
-    rows = read_rows(request.source)
+    rows, seen = read_rows(request.source), MemoryStore(_PIXELS)
     for number in range(max(windows, default=-1) + 1):
         chunk = list(islice(rows, WINDOW))
         if number in windows:
-            records, lines, faults = _parsed(chunk)
-            images = [request.images / record.image if record.image else None for record in records]
-            for ready in ready_batches(records, images, predictor.model, request.batch_size):
-                yield _Step(
-                    number,
-                    ready.indices,
-                    [records[index] for index in ready.indices],
-                    _arrays(ready.batch) if ready.batch else {},
-                    {lines[index]: reason for index, reason in ready.faults.items()},
-                )
-            yield _Step(number, faults=faults, ends=True)
+            for first in range(0, len(chunk), _POOL):
+                yield from _pool(predictor, request, number, first, chunk[first : first + _POOL], seen)
+            yield _Step(number, ends=True)
 
 
-def _parsed(rows: Sequence[Row]) -> tuple[list[Record], list[int], dict[int, str]]:
-    """The records, the lines that they are in, and why other lines hold none."""
-    records, lines, faults = [], [], {}
-    for row in rows:
+def _pool(
+    predictor: Predictor, request: Request, window: int, first: int, rows: Sequence[Row], seen: MemoryStore
+) -> Iterator[_Step]:
+    """Some of a window's rows, which begin at its row `first`, in batches."""
+    records, lines, places, faults = _parsed(rows)
+    images = [request.images / record.image if record.image else None for record in records]
+    for ready in ready_batches(records, images, predictor.model, request.batch_size, seen):
+        yield _Step(
+            window,
+            [first + places[index] for index in ready.indices],
+            [records[index] for index in ready.indices],
+            _arrays(ready.batch) if ready.batch else {},
+            {lines[index]: reason for index, reason in ready.faults.items()},
+        )
+    yield _Step(window, faults=faults)
+
+
+def _parsed(rows: Sequence[Row]) -> tuple[list[Record], list[int], list[int], dict[int, str]]:
+    """The records, the lines that they are in, their places among the rows, and why other lines hold none."""
+    records, lines, places, faults = [], [], [], {}
+    for place, row in enumerate(rows):
         try:
             records.append(record_of(row))
         except BadRecord as error:
             faults[row.line] = one_line(str(error))
         else:
             lines.append(row.line)
-    return records, lines, faults
+            places.append(place)
+    return records, lines, places, faults
 
 
 def _arrays(batch: Batch) -> dict[str, np.ndarray]:

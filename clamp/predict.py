@@ -109,12 +109,14 @@ def seen_in(model: Tagger, batch: Batch, *, regions: bool = False) -> Seen:
     """Run the model, in eval mode, on its device."""
     moved = batch.to(next(model.parameters()).device)
     output = model(moved, need_attention=regions)
+    mask_BT = moved.word_mask_BT.clone()  # the batch may lie in memory that the next one takes
     if not regions:
-        return Seen(output.tag_logits_BTC, moved.word_mask_BT)
+        return Seen(output.tag_logits_BTC, mask_BT)
     stage = output.stages[-1]
     assert stage.attention_BTR is not None
     attention_BTR = stage.attention_BTR.float().cpu().numpy()
-    return Seen(output.tag_logits_BTC, moved.word_mask_BT, attention_BTR, stage.level, output.grid, batch.proxy_ids_BL)
+    proxy_ids_BL = None if batch.proxy_ids_BL is None else batch.proxy_ids_BL.clone()
+    return Seen(output.tag_logits_BTC, mask_BT, attention_BTR, stage.level, output.grid, proxy_ids_BL)
 
 
 @torch.inference_mode()

@@ -98,6 +98,21 @@ def test_corpus_gives_what_evaluation_gives_in_order(predictor: Predictor, image
     assert left_behind(tmp_path) == set()
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_batches_of_one_window_do_not_disturb_each_other(
+    predictor: Predictor, images: Path, tmp_path: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one slot, every batch overwrites the one before it, whose tags are decoded only later."""
+    for name, value in {"WINDOW": COUNT, "_POOL": 7, "_AHEAD": 1}.items():
+        monkeypatch.setattr(job, name, value)
+    source = write_lines(tmp_path / "in.jsonl", records())
+    predict_corpus(predictor, Request(source, tmp_path / "out.jsonl", images, batch_size=batch_size))
+    data = EncodedTweets(tweets(COUNT), predictor.model.tokenizer, predictor.model.config)
+    expected = predict(predictor.model, data, batch_size=batch_size).spans
+    found = read_lines(tmp_path / "out.jsonl")
+    assert [[(a["start"], a["end"], a["polarity"]) for a in tweet["aspects"]] for tweet in found] == expected
+
+
 def test_output_is_that_of_the_api(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     source = write_lines(tmp_path / "in.jsonl", records(8))
     predict_corpus(predictor, Request(source, tmp_path / "out.jsonl", images, regions=True))

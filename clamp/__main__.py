@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split()), file=sys.stderr)  # a name in a file may hold a line break
         return 2
     except OSError as error:
         print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)

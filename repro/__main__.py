@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None, train: str = TRAIN, evaluate: str = 
             return command.run(options.dataset, options.data, with_images=options.images, from_archive=options.archive)
         return _report(options.out)
     except (ConfigError, DataError, StoreError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split()), file=sys.stderr)  # a name in a file may hold a line break
         return 2
     except OSError as error:
         print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)

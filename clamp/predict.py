@@ -104,7 +104,7 @@ class Seen:
     proxy_ids_BL: Tensor | None = None
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what a model caches in it could not be trained with afterwards
 def seen_in(model: Tagger, batch: Batch, *, regions: bool = False) -> Seen:
     """Run the model, in eval mode, on its device."""
     moved = batch.to(next(model.parameters()).device)
@@ -119,7 +119,7 @@ def seen_in(model: Tagger, batch: Batch, *, regions: bool = False) -> Seen:
     return Seen(output.tag_logits_BTC, mask_BT, attention_BTR, stage.level, output.grid, proxy_ids_BL)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predictions_of(model: Tagger, seen: Sequence[Seen], records: Sequence[Record]) -> list[Prediction]:
     """What was found in some batches, whose records these are in their order.
 

@@ -13,7 +13,7 @@ import huggingface_hub.hub_mixin
 import numpy as np
 import pytest
 import torch
-from builders import tiny_config, tiny_model, tweets, with_proxies
+from builders import batch_of, gradients, tiny_config, tiny_model, tweets, with_proxies
 from PIL import Image
 
 import clamp.predictor
@@ -328,3 +328,11 @@ def test_what_the_hub_does_not_give_is_one_line(name: str) -> None:
     with pytest.raises(ConfigError, match=name) as caught:
         Predictor.from_pretrained(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_process_that_predicted_can_train(tmp_path: Path) -> None:
+    """What models share between calls must not be left as tensors that autograd refuses."""
+    config = tiny_config(model__vision__channels=[4, 8, 8])  # a grid that no other test has met
+    model = tiny_model(config.model)
+    Predictor(model).predict([{"words": ["a", "red", "kite"], "image": np.zeros((64, 64, 3), dtype=np.uint8)}])
+    gradients(model.train(), batch_of(model, tweets(4)))

@@ -5,22 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from clamp.command_line import Parser, exit_code
 from clamp.commands import evaluate, predict, sample, train
-from clamp.config import ConfigError
-from clamp.data.schema import DataError
 
 _COMMANDS = (predict, train, evaluate, sample)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="clamp", description="Aspects in tweets with images, and the sentiment towards each of them.")
+    parser = Parser(prog="clamp", description="Aspects in tweets with images, and the sentiment towards each of them.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add(commands)
@@ -30,17 +23,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; each command's --help says what they mean."""
     options = _parser().parse_args(argv)
-    try:
-        return options.run(options)
-    except (ConfigError, DataError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)  # a name in a file may hold a line break
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; give the same command again to go on where it stopped", file=sys.stderr)
-        return 130
+    return exit_code(lambda: options.run(options))
 
 
 if __name__ == "__main__":

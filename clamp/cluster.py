@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import logging
 import os
@@ -144,14 +143,3 @@ def _call(function: Callable[..., Any], gpu: bool, *arguments: Any) -> Any:
 def _one_line(error: Exception) -> str:
     cause = getattr(error, "cause", None)  # of what the function raised
     return (f"{type(cause).__name__}: {cause}" if cause else str(error)).partition("\n")[0]
-
-
-def gpu_share(text: str) -> float:
-    """The value of a command line's option; argparse.ArgumentTypeError for what is no share of one GPU."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
-    return share

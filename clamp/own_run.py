@@ -15,6 +15,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 from transformers import AutoConfig
 
+from clamp.atomic import written
 from clamp.checkpoint import CHECKPOINT
 from clamp.config import (
     Config,
@@ -24,15 +25,15 @@ from clamp.config import (
     ModelConfig,
     TrainConfig,
     VisionConfig,
-    config_from_dict,
     model_config_from_dict,
+    override,
 )
-from clamp.corpus.merge import replaced
 from clamp.data import data_manifest, load_splits
 from clamp.distributed import is_distributed, train_distributed
 from clamp.encoders import locate_weights, one_line_errors
 from clamp.model_card import model_card
 from clamp.own_data import has_proxies, proxy_fields
+from clamp.settings_file import read_object, read_overrides
 from clamp.train import train
 
 _HEAD = 64  # width of an attention head, as in the encoders of the paper profile
@@ -59,7 +60,7 @@ def own_config(
         ),
         train=TrainConfig(epochs=6, batch_size=16, lr_encoder=1e-4, lr_head=1e-3, seed=seed, threads=threads),
     )
-    return base if changes is None else config_from_dict(_merged(base.to_dict(), _read_json(changes)), changes)
+    return base if changes is None else override(base, read_overrides(changes, base), changes)
 
 
 def _vision_by_what_is_there(data: Path, architecture: str) -> str:
@@ -89,28 +90,6 @@ def _hub_config(weights: str) -> Any:
         return AutoConfig.from_pretrained(locate_weights(weights), trust_remote_code=False)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{file}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected an object of config sections")
-    return values
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """An architecture, which describes another library's model, is replaced whole."""
-    merged = dict(base)
-    for name, value in changes.items():
-        before = base.get(name)
-        both = isinstance(before, dict) and isinstance(value, dict)
-        merged[name] = _merged(before or {}, value) if both and name != "architecture" else value
-    return merged
-
-
 def train_own(config: Config, data: Path, out: Path) -> dict[str, Any] | None:
     """Train in `out`, or go on there, and return the result; None in all processes but the first of several.
 
@@ -134,7 +113,7 @@ def train_own(config: Config, data: Path, out: Path) -> dict[str, Any] | None:
     packages = {"torch": torch.__version__}
     provenance = {"data": identity["data"], "packages": packages, "started": started}
     record = {"config": config.to_dict(), "seed": config.train.seed, "result": result, "provenance": provenance}
-    model_config = model_config_from_dict(_read_json(out / "model" / "config.json"), out / "model" / "config.json")
+    model_config = model_config_from_dict(read_object(out / "model" / "config.json"), out / "model" / "config.json")
     (out / "model" / "README.md").write_text(model_card(model_config, record), encoding="utf-8")
     _write(out / "result.json", record)
     (out / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no more use
@@ -148,10 +127,10 @@ def _begin(out: Path, identity: dict[str, Any]) -> None:
     if not file.exists():
         out.mkdir(parents=True, exist_ok=True)
         _write(file, identity)
-    elif _read_json(file) != identity:
+    elif read_object(file) != identity:
         raise ConfigError(f"{out}: holds an unfinished run of other data or settings; give another --out")
 
 
 def _write(file: Path, values: dict[str, Any]) -> None:
-    with replaced(file, file.with_name(f"{file.name}.tmp")) as stream:
+    with written(file) as stream:
         stream.write(json.dumps(values, allow_nan=False).encode())

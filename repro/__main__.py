@@ -8,11 +8,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from clamp.cluster import gpu_share
+from clamp.command_line import Parser, exit_code, gpu_share, positive
 from clamp.config import ConfigError
-from clamp.data import DataError, load_splits
+from clamp.data import load_splits
 from repro import estimate, provenance, ray_engine, sources, store
 from repro.experiments import PROFILES, plan
 from repro.launch import EVALUATE, TRAIN, Failure, Setting, launch
@@ -47,13 +46,8 @@ example:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m repro",
         description="Train CLAMP, its ablations and its baselines, and write the tables and figures of the results.",
         epilog=_EXAMPLES,
@@ -110,7 +104,7 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--seeds",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="give every selected variant the seeds 0 to N-1 (default: the profile's, more for the main systems)",
     )
@@ -154,7 +148,7 @@ def _add_fetching(command: argparse.ArgumentParser) -> None:
 def _add_running(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--processes",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="runs trained at the same time (default: cores / threads of a run; 1 where there is a GPU; "
         "with --engine ray: as many as the cluster has room for)",
@@ -212,12 +206,6 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
 def main(argv: Sequence[str] | None = None, train: str = TRAIN, evaluate: str = EVALUATE) -> int:
     """Run a command and return its exit code: 0 done, 1 a run failed, 2 unusable input, 130 interrupted.
 
@@ -225,29 +213,23 @@ def main(argv: Sequence[str] | None = None, train: str = TRAIN, evaluate: str = 
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = _parser().parse_args(arguments)
-    try:
-        if options.command == "status":
-            return _status(options)
-        if options.command == "run":
-            return _run(options, arguments, train, evaluate)
-        if options.command == "efficiency":
-            return _efficiency(options, arguments)
-        if options.command == "explore":
-            return _explore(options)
-        if options.command == "fetch":
-            from repro.fetch import command  # imports what nothing else here needs
+    return exit_code(lambda: _command(options, arguments, train, evaluate), StoreError)
 
-            return command.run(options.dataset, options.data, with_images=options.images, from_archive=options.archive)
-        return _report(options.out)
-    except (ConfigError, DataError, StoreError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)  # a name in a file may hold a line break
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; give the same command again to go on where it stopped", file=sys.stderr)
-        return 130
+
+def _command(options: argparse.Namespace, arguments: Sequence[str], train: str, evaluate: str) -> int:
+    if options.command == "status":
+        return _status(options)
+    if options.command == "run":
+        return _run(options, arguments, train, evaluate)
+    if options.command == "efficiency":
+        return _efficiency(options, arguments)
+    if options.command == "explore":
+        return _explore(options)
+    if options.command == "fetch":
+        from repro.fetch import command  # imports what nothing else here needs
+
+        return command.run(options.dataset, options.data, with_images=options.images, from_archive=options.archive)
+    return _report(options.out)
 
 
 def _jobs(options: argparse.Namespace) -> list[Job]:

@@ -20,6 +20,7 @@ from clamp.config import (
     VisionConfig,
     override,
 )
+from clamp.settings_file import read_overrides
 from repro.variants import GROUPS, SUITE, VARIANTS, means_something
 
 Dataset = Literal["synthetic", "twitter2015", "twitter2017"]
@@ -201,7 +202,7 @@ def plan(
         base = chosen_profile.base(dataset)
         from_file: dict[str, Any] = {}
         if config_file is not None:
-            from_file = read_overrides(config_file, base)
+            from_file = _changes(config_file, base)
             base = override(base, from_file, config_file)
             visual, kind = base.data.visual, base.model.vision.kind
             if visual != "none" and (visual == "proxy") != (kind == "proxy"):  # every tweet would be without an image
@@ -224,35 +225,12 @@ def _variant_config(base: Config, variant: str, seed: int, changes: Mapping[str,
     return override(base, changes, f"variant {variant}")
 
 
-def read_overrides(file: Path, base: Config) -> dict[str, Any]:
-    """The changes that a JSON file makes to `base`, with dotted fields; the file may nest, dot, or mix both.
-
-    Raises ConfigError naming the file, and the field where there is one.
-    """
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{file}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected an object of config fields")
-    changes = _dotted(values, base)
+def _changes(file: Path, base: Config) -> dict[str, Any]:
+    """What a file changes, but for what options set."""
+    changes = read_overrides(file, base)
     for name, option in (("train.seed", "--seeds"), ("data.name", "--dataset")):
         if name in changes:
             raise ConfigError(f"{file}: {name}: is set by {option}, not by a config file")
-    return changes
-
-
-def _dotted(values: dict[str, Any], node: Any, prefix: str = "") -> dict[str, Any]:
-    # Only config objects are descended into: a field that is itself a dict (an architecture) is replaced whole.
-    changes: dict[str, Any] = {}
-    for key, value in values.items():
-        child = getattr(node, key, None)
-        if isinstance(value, dict) and dataclasses.is_dataclass(child):
-            changes |= _dotted(value, child, f"{prefix}{key}.")
-        else:
-            changes[prefix + key] = value
     return changes
 
 

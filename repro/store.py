@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from clamp.atomic import written
 from repro.experiments import Inputs, Run
 
 SCHEMA = 1
@@ -64,28 +63,11 @@ class Job:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file in one step that survives a crash; on StoreError what was there before is untouched."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)  # mkstemp's files are private; results are not
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with written(path) as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error.strerror}; what was there before is unchanged") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def record_text(record: Record) -> str:

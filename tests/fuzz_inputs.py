@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["clamp", "repro"]):
     from clamp.data.images import read_image
     from clamp.data.proxy import read_proxies
     from clamp.data.schema import DataError
-    from repro.experiments import read_overrides
+    from clamp.settings_file import read_overrides
     from repro.fetch.archive import ArchiveError, take_images
 
 MEMORY = Path("/dev/shm")  # ten times as many inputs a second as on a disk

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clamp.cluster import gpu_share
+from clamp.command_line import gpu_share, positive
 from clamp.config import ConfigError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def add(commands: Any) -> None:
     command.add_argument("--out", type=Path, metavar="OUT", help="where the predictions of the corpus go")
     command.add_argument("--regions", action="store_true", help="also tell where in the image the model looked")
     command.add_argument(
-        "--batch-size", type=_positive, metavar="N", help="tweets of the corpus predicted at a time (default: 32)"
+        "--batch-size", type=positive, metavar="N", help="tweets of the corpus predicted at a time (default: 32)"
     )
     command.add_argument(
         "--engine",
@@ -86,12 +86,6 @@ def add(commands: Any) -> None:
         help="the share of a GPU of the Ray cluster that each task gets, above 0 and at most 1 (default: none)",
     )
     command.set_defaults(run=run)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -135,8 +129,9 @@ def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from clamp.corpus.job import Request, predict_corpus
+    from clamp.corpus.job import predict_corpus
     from clamp.corpus.on_ray import predict_corpus_on_ray
+    from clamp.corpus.request import Request
 
     request = Request(
         options.corpus, options.out, options.images or options.corpus.parent, options.regions, options.batch_size or 32

@@ -12,67 +12,30 @@ from __future__ import annotations
 import fcntl
 import gc
 import json
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-import numpy as np
-import torch
 from pydantic_core import to_json
-from torch import Tensor
 
+from clamp.atomic import written
 from clamp.config import ConfigError
 from clamp.corpus.ahead import ahead
-from clamp.corpus.merge import MERGERS, Merger, merge_json, replaced
-from clamp.corpus.records import BadRecord, Record, Row, one_line, record_of
+from clamp.corpus.merge import MERGERS, Merger, merge_json
+from clamp.corpus.request import Request
 from clamp.corpus.rows import pyarrow_for, read_rows
-from clamp.data.collate import Batch
+from clamp.corpus.steps import Step, batch_of, steps
 from clamp.data.files import file_sha256
 from clamp.data.schema import DataError
-from clamp.features import MemoryStore
-from clamp.predict import Seen, predictions_of, ready_batches, seen_in
+from clamp.predict import Seen, predictions_of, seen_in
 from clamp.prediction import Prediction
 from clamp.predictor import Predictor
 
 WINDOW = 4096  # rows; few enough for the memory, enough to find tweets of the same length
-_PIXELS = 2**26  # bytes of images, as a model reads them, that are remembered for other tweets that have them
-_POOL = 1024  # rows that are batched together; while so many are read and split, the model lives off what lies ahead
 _AHEAD = 16  # batches that may be made before they are needed
 _TOGETHER = 8  # batches whose tags are decoded at once
 _STATE, _LOCK = "state.json", "lock"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be predicted. `source` and `out` end in .jsonl, .csv or .parquet; `images` is the images' folder."""
-
-    source: Path
-    out: Path
-    images: Path
-    regions: bool = False
-    batch_size: int = 32
-
-    @property
-    def folder(self) -> Path:
-        """Where what is done lies until all is."""
-        return self.out.with_name(f"{self.out.name}.unfinished")
-
-    @property
-    def errors(self) -> Path:
-        """Where the rows that could not be predicted are named."""
-        return self.out.with_name(f"{self.out.name}.errors.jsonl")
-
-    def part(self, window: int) -> Path:
-        """A window's results."""
-        return self.folder / f"part-{window:07d}.jsonl"
-
-    def part_errors(self, window: int) -> Path:
-        """A window's rows that could not be predicted; there before the results, and only where there are any."""
-        return self.folder / f"part-{window:07d}.errors.jsonl"
 
 
 @dataclass(frozen=True)
@@ -155,7 +118,7 @@ def _rows_of(request: Request, state: dict[str, object]) -> int:
         for part in request.folder.glob("part-*.jsonl"):  # of a prediction that was done, and removed only in part
             part.unlink()
         rows = sum(1 for _ in read_rows(request.source))
-        with _written(file) as stream:
+        with written(file) as stream:
             stream.write(json.dumps(state | {"rows": rows}).encode())
         return rows
     stored = json.loads(file.read_bytes())
@@ -167,38 +130,17 @@ def _rows_of(request: Request, state: dict[str, object]) -> int:
     return stored["rows"]
 
 
-@contextmanager
-def _written(file: Path) -> Iterator[IO[bytes]]:
-    with replaced(file, file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")) as stream:
-        yield stream
-
-
-@dataclass(frozen=True)
-class _Step:
-    """Some rows of a window: a batch with its records and their order in the window, and faults by line.
-
-    `ends`: no more of the window follows.
-    """
-
-    window: int
-    order: list[int] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)  # of the batch
-    faults: dict[int, str] = field(default_factory=dict)
-    ends: bool = False
-
-
 def predict_windows(
     predictor: Predictor, request: Request, windows: Collection[int], on_rows: Callable[[int], None]
 ) -> None:
     """Predict these windows of a request that was begun, here or by another process; each is stored when it is done."""
     predictions: dict[int, Prediction] = {}
     faults: dict[int, str] = {}
-    waiting: list[tuple[_Step, Seen]] = []
+    waiting: list[tuple[Step, Seen]] = []
     with _little_garbage():
-        for step in ahead(lambda: _steps(predictor, request, frozenset(windows)), _AHEAD):
+        for step in ahead(lambda: steps(predictor, request, frozenset(windows), WINDOW), _AHEAD):
             if step.records:
-                waiting.append((step, seen_in(predictor.model, _batch(step.arrays), regions=request.regions)))
+                waiting.append((step, seen_in(predictor.model, batch_of(step.arrays), regions=request.regions)))
             if waiting and (step.ends or len(waiting) == _TOGETHER):
                 predictions |= _predictions(predictor, waiting)
                 waiting = []
@@ -219,75 +161,17 @@ def _little_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _predictions(predictor: Predictor, waiting: Sequence[tuple[_Step, Seen]]) -> dict[int, Prediction]:
+def _predictions(predictor: Predictor, waiting: Sequence[tuple[Step, Seen]]) -> dict[int, Prediction]:
     records = [record for step, _ in waiting for record in step.records]
     order = [index for step, _ in waiting for index in step.order]
     return dict(zip(order, predictions_of(predictor.model, [seen for _, seen in waiting], records), strict=True))
 
 
-def _steps(predictor: Predictor, request: Request, windows: frozenset[int]) -> Iterator[_Step]:
-    """These windows, step by step."""
-    rows, seen = read_rows(request.source), MemoryStore(_PIXELS)
-    for number in range(max(windows, default=-1) + 1):
-        chunk = list(islice(rows, WINDOW))
-        if number in windows:
-            for first in range(0, len(chunk), _POOL):
-                yield from _pool(predictor, request, number, first, chunk[first : first + _POOL], seen)
-            yield _Step(number, ends=True)
-
-
-def _pool(
-    predictor: Predictor, request: Request, window: int, first: int, rows: Sequence[Row], seen: MemoryStore
-) -> Iterator[_Step]:
-    """Some of a window's rows, which begin at its row `first`, in batches."""
-    records, lines, places, faults = _parsed(rows)
-    images = [request.images / record.image if record.image else None for record in records]
-    for ready in ready_batches(records, images, predictor.model, request.batch_size, seen):
-        yield _Step(
-            window,
-            [first + places[index] for index in ready.indices],
-            [records[index] for index in ready.indices],
-            _arrays(ready.batch) if ready.batch else {},
-            {lines[index]: reason for index, reason in ready.faults.items()},
-        )
-    yield _Step(window, faults=faults)
-
-
-def _parsed(rows: Sequence[Row]) -> tuple[list[Record], list[int], list[int], dict[int, str]]:
-    """The records, the lines that they are in, their places among the rows, and why other lines hold none."""
-    records, lines, places, faults = [], [], [], {}
-    for place, row in enumerate(rows):
-        try:
-            records.append(record_of(row))
-        except BadRecord as error:
-            faults[row.line] = one_line(str(error))
-        else:
-            lines.append(row.line)
-            places.append(place)
-    return records, lines, places, faults
-
-
-def _arrays(batch: Batch) -> dict[str, np.ndarray]:
-    """A batch's tensors for the way to another process; images with their channels last, as they lie in memory."""
-    values = {part.name: getattr(batch, part.name) for part in fields(batch)}
-    if batch.pixels_BCHW is not None:
-        values["pixels_BCHW"] = batch.pixels_BCHW.permute(0, 2, 3, 1)
-    return {name: value.numpy() for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _batch(arrays: dict[str, np.ndarray]) -> Batch:
-    """The batch again, its images in the same memory layout: that decides on the last bits of what is made of them."""
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    if "pixels_BCHW" in tensors:
-        tensors["pixels_BCHW"] = tensors["pixels_BCHW"].permute(0, 3, 1, 2)
-    return Batch(tweets=[], **tensors)
-
-
 def _store(request: Request, window: int, predictions: dict[int, Prediction], faults: dict[int, str]) -> None:
     if faults:
-        with _written(request.part_errors(window)) as stream:
+        with written(request.part_errors(window)) as stream:
             stream.writelines(_line({"line": line, "reason": faults[line]}) for line in sorted(faults))
-    with _written(request.part(window)) as stream:
+    with written(request.part(window)) as stream:
         stream.writelines(_line(predictions[index].to_dict()) for index in sorted(predictions))
 
 
@@ -319,7 +203,7 @@ def merge(request: Request, rows: int) -> Summary:
 
 
 def _merge(request: Request, merger: Merger, file: Path, parts: Sequence[Path]) -> None:
-    with replaced(file, request.folder / f"{uuid.uuid4().hex}.tmp") as stream:
+    with written(file, request.folder) as stream:
         merger(file, parts, stream)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,21 +16,6 @@ from clamp.data.schema import POLARITIES
 Merger = Callable[[Path, Sequence[Path], IO[bytes]], None]  # the output's name, the parts, the output
 
 _COLUMNS = ("id", "words", "words_read", "aspects")
-
-
-@contextmanager
-def replaced(file: Path, temporary: Path) -> Iterator[IO[bytes]]:
-    """A stream whose content becomes `file`, whole and on disk, when the block ends without an error."""
-    with temporary.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def merge_json(out: Path, parts: Sequence[Path], stream: IO[bytes]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from clamp.atomic import written
 from clamp.cluster import TaskFailure, Tasks
 from clamp.config import ConfigError
-from clamp.corpus.job import Request, Summary, begun, merge, missing_windows, predict_windows, window_rows
-from clamp.corpus.merge import replaced
+from clamp.corpus.job import Summary, begun, merge, missing_windows, predict_windows, window_rows
+from clamp.corpus.request import Request
 from clamp.data.files import file_sha256
 from clamp.data.schema import DataError
 from clamp.predictor import Predictor
@@ -97,7 +97,7 @@ def _keep(request: Request, windows: list[int], returned: dict[str, bytes] | str
     for window in windows:
         for file in (request.part_errors(window), request.part(window)):
             if file.name in returned:
-                with replaced(file, file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")) as stream:
+                with written(file) as stream:
                     stream.write(returned[file.name])
 
 

@@ -13,8 +13,9 @@ from local_ray import Nodes, wait_for
 
 from clamp.__main__ import main
 from clamp.config import ConfigError
-from clamp.corpus.job import WINDOW, Request, predict_corpus
+from clamp.corpus.job import WINDOW, predict_corpus
 from clamp.corpus.on_ray import predict_corpus_on_ray
+from clamp.corpus.request import Request
 from clamp.predictor import Predictor
 
 ROWS = 4 * WINDOW + 10

@@ -142,7 +142,7 @@ def test_torchrun_trains_the_same_over_two_processes(sample: Path, tmp_path: Pat
     [
         ({"train": {"epoch": 3}}, "train.epoch: Unexpected keyword argument"),
         ({"model": {"width": 15}}, "does not divide into"),
-        ([], "expected an object of config sections"),
+        ([], "expected an object of config fields"),
         ("{", "not JSON"),
     ],
 )

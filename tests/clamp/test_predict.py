@@ -22,9 +22,10 @@ from PIL import Image
 
 from clamp.__main__ import main
 from clamp.config import ConfigError
-from clamp.corpus import job, rows
-from clamp.corpus.job import Request, Summary, predict_corpus
+from clamp.corpus import job, rows, steps
+from clamp.corpus.job import Summary, predict_corpus
 from clamp.corpus.records import BadRecord, Record, Row, one_line, record_of
+from clamp.corpus.request import Request
 from clamp.corpus.rows import read_rows
 from clamp.corpus.words import split_words
 from clamp.data import DataError
@@ -103,8 +104,8 @@ def test_batches_of_one_window_do_not_disturb_each_other(
     predictor: Predictor, images: Path, tmp_path: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one slot, every batch overwrites the one before it, whose tags are decoded only later."""
-    for name, value in {"WINDOW": COUNT, "_POOL": 7, "_AHEAD": 1}.items():
-        monkeypatch.setattr(job, name, value)
+    for module, name, value in ((job, "WINDOW", COUNT), (steps, "_POOL", 7), (job, "_AHEAD", 1)):
+        monkeypatch.setattr(module, name, value)
     source = write_lines(tmp_path / "in.jsonl", records())
     predict_corpus(predictor, Request(source, tmp_path / "out.jsonl", images, batch_size=batch_size))
     data = EncodedTweets(tweets(COUNT), predictor.model.tokenizer, predictor.model.config)
@@ -438,9 +439,9 @@ def test_killed_before_any_change_on_disk_it_goes_on_and_ends_the_same(
     source = write_lines(tmp_path / "in.jsonl", some)
     expected = Request(source, tmp_path / "whole.jsonl", images)
     predict_corpus(predictor, expected)
-    for steps in range(100):
-        request = Request(source, tmp_path / f"{steps}.jsonl", images)
-        killed = killed_after(steps, lambda request=request: predict_corpus(predictor, request))
+    for kill in range(100):
+        request = Request(source, tmp_path / f"{kill}.jsonl", images)
+        killed = killed_after(kill, lambda request=request: predict_corpus(predictor, request))
         if not killed:
             break
         done_before = len(list(request.folder.glob("part-???????.jsonl")))
@@ -450,7 +451,7 @@ def test_killed_before_any_change_on_disk_it_goes_on_and_ends_the_same(
         assert told[0] == min(8 * done_before, COUNT) or not (request.folder / "state.json").exists()
         assert request.out.read_bytes() == expected.out.read_bytes()
         assert request.errors.read_bytes() == expected.errors.read_bytes()
-    assert steps > 12  # the state, three parts, two of them with errors, two outputs, and all of it removed
+    assert kill > 12  # the state, three parts, two of them with errors, two outputs, and all of it removed
     assert left_behind(tmp_path) == set()
 
 

@@ -19,8 +19,9 @@ from builders import tiny_model
 from PIL import Image
 
 from clamp.config import ModelConfig, config_from_dict
-from clamp.corpus.job import WINDOW, Request, predict_corpus, window_count
+from clamp.corpus.job import WINDOW, predict_corpus, window_count
 from clamp.corpus.records import record_of
+from clamp.corpus.request import Request
 from clamp.corpus.rows import read_rows
 from clamp.data import generate_synthetic
 from clamp.model import Tagger

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import fake_training
 import pytest
@@ -54,7 +54,7 @@ def finish(job: Job, started: str = "2025-01-01T00:00:00+00:00") -> str:
 # --- writing ---
 
 
-@pytest.mark.parametrize("step", ["fdopen", "fsync", "replace"])
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 def test_full_disk_leaves_the_old_file_and_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -64,15 +64,13 @@ def test_full_disk_leaves_the_old_file_and_one_clear_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def open_full(*arguments: Any, **options: Any) -> Any:
-        file = fdopen(*arguments, **options)
-        file.write = full
-        return file
-
-    fdopen = os.fdopen
-    monkeypatch.setattr(store.os, step, open_full if step == "fdopen" else full)
-    with pytest.raises(StoreError) as error:
-        store.write_atomically(path, "new")
+    with monkeypatch.context() as patched:
+        if step == "write":
+            patched.setattr(Path, "open", lambda _, mode: io.FileIO("/dev/full", mode))
+        else:
+            patched.setattr(os, step, full)
+        with pytest.raises(StoreError) as error:
+            store.write_atomically(path, "new")
     assert str(error.value) == f"cannot write {path}: No space left on device; what was there before is unchanged"
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["result.json"]
@@ -111,7 +109,7 @@ def test_the_name_appears_only_after_the_bytes_are_on_disk(tmp_path: Path, monke
             steps.append(_name)
             return _real(*arguments)
 
-        monkeypatch.setattr(store.os, name, spy)
+        monkeypatch.setattr(os, name, spy)
     store.write_atomically(tmp_path / "deep" / "result.json", "new")
     assert steps == ["fsync", "replace", "fsync"]
     assert (tmp_path / "deep" / "result.json").stat().st_mode & 0o777 == 0o644

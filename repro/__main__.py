@@ -34,7 +34,7 @@ examples:
 A run that was stopped, however it was stopped, goes on where it was when the same command is given again.
 """
 _EXPLORE = """\
-TWEETS has one JSON object a line, with its words (or its text, which is split at blanks) and its image's file name:
+TWEETS is what `clamp predict` reads: .jsonl, .csv or .parquet, a tweet's words (or its text) and its image's file name:
   {"text": "So proud of Ada Lovelace today", "image": "ada.jpg"}
   {"words": ["So", "proud", "of", "Ada", "Lovelace", "today"], "image": "ada.jpg"}
 
@@ -187,7 +187,7 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
         epilog=_EXPLORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("tweets", type=Path, metavar="TWEETS", help="the tweets, as JSON lines; 200 at most")
+    command.add_argument("tweets", type=Path, metavar="TWEETS", help="the file of tweets; 200 at most")
     command.add_argument(
         "--model", type=Path, required=True, metavar="DIR", help="a trained CLAMP that reads images: a run's model/"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,6 +13,8 @@ import torch
 
 from clamp.baselines import TextOnly
 from clamp.config import ConfigError
+from clamp.corpus.records import BadRecord, Record, one_line, record_of
+from clamp.corpus.rows import read_rows
 from clamp.data import Aspect, DataError, Tweet
 from clamp.data.collate import EncodedTweets
 from clamp.data.schema import Polarity
@@ -60,53 +61,29 @@ def own_page(model_folder: Path, file: Path, images: Path, text_only_folder: Pat
 
 
 def read_tweets(file: Path, images: Path) -> list[Tweet]:
-    """The tweets of a file of JSON lines, at most MOST; DataError names the line that cannot be used, and why.
+    """The tweets of a corpus as `clamp predict` reads it, at most MOST; each has an image, a file under `images`.
 
-    A record has "words" (a list) or "text" (split at blanks), and "image", the name of a file under `images`.
+    DataError names the line that cannot be used, and why.
     """
     tweets: list[Tweet] = []
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            if len(tweets) == MOST:
-                raise DataError(file, None, f"more than {MOST} tweets, the most that a page holds; split the file")
-            try:
-                tweets.append(_tweet(line, number, images))
-            except ValueError as error:
-                raise DataError(f"{file}: line {number}", None, str(error)) from None
+    for row in read_rows(file):
+        if len(tweets) == MOST:
+            raise DataError(file, None, f"more than {MOST} tweets, the most that a page holds; split the file")
+        try:
+            tweets.append(_tweet(record_of(row), row.line, images))
+        except BadRecord as error:
+            raise DataError(f"{file}: line {row.line}", None, one_line(str(error))) from None
     if not tweets:
         raise DataError(file, None, "there is no tweet in it")
     return tweets
 
 
-def _tweet(line: bytes, number: int, images: Path) -> Tweet:
-    try:
-        record: Any = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    words, name = _words(record), record.get("image")
-    if not isinstance(name, str) or not name:
-        raise ValueError('"image" is not the name of a file')
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise ValueError(f'"image" {name!r} leads out of the folder of images')
-    if not os.path.isfile(images / name):  # pathlib's own raises where a name is too long
-        raise ValueError(f"there is no image {name!r} in {images}")
-    return Tweet(id=str(number), words=words, aspects=(), image=images / name)
-
-
-def _words(record: dict[str, Any]) -> tuple[str, ...]:
-    if ("words" in record) == ("text" in record):
-        raise ValueError('give either "words" or "text"')
-    text = record.get("text", "")
-    words = record["words"] if "words" in record else text.split() if isinstance(text, str) else None
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise ValueError('"words" is a list of one or more strings, "text" a string that is not blank')
-    if any("\ud800" <= character <= "\udfff" for word in words for character in word):
-        raise ValueError("half a character (a lone surrogate) cannot be read")
-    return tuple(words)
+def _tweet(record: Record, line: int, images: Path) -> Tweet:
+    if record.image is None:
+        raise BadRecord("it names no image")
+    if not os.path.isfile(images / record.image):  # pathlib's own raises where a name is too long
+        raise BadRecord(f"there is no image {record.image!r} in {images}")
+    return Tweet(id=str(line), words=record.words, aspects=(), image=images / record.image)
 
 
 _Model = TypeVar("_Model", bound=Tagger)

@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
@@ -79,3 +81,11 @@ class Nodes:
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
+
+
+def a_cluster(folder: Path) -> Iterator[Nodes]:
+    """One for a fixture, which is skipped without Ray."""
+    pytest.importorskip("ray", reason='needs Ray: pip install "clamp-repro[ray]"')
+    nodes = Nodes(folder)
+    yield nodes
+    nodes.shutdown()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from builders import tiny_config, tiny_model, tweets
-from local_ray import Nodes, wait_for
+from local_ray import Nodes, a_cluster, wait_for
 
 from clamp.__main__ import main
 from clamp.config import ConfigError
@@ -23,10 +23,7 @@ ROWS = 4 * WINDOW + 10
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    pytest.importorskip("ray", reason='needs Ray: pip install "clamp-repro[ray]"')
-    nodes = Nodes(tmp_path_factory.mktemp("cluster"))
-    yield nodes
-    nodes.shutdown()
+    yield from a_cluster(tmp_path_factory.mktemp("cluster"))
 
 
 @pytest.fixture

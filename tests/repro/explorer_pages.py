@@ -75,8 +75,7 @@ def write_own(folder: Path, tweets: int) -> Path:
     for k in range(tweets):
         Image.fromarray(rng.integers(0, 256, (40 + 30 * (k % 3), 90, 3), dtype=np.uint8)).save(images / f"{k}.png")
         words = [*generated()[k % 25].words, HOSTILE]
-        said = {"words": words} if k % 2 else {"text": " ".join(words)}
-        lines.append(json.dumps(said | {"image": f"{k}.png"}))
+        lines.append(json.dumps({"words": words, "image": f"{k}.png"}))
     (folder / "own.jsonl").write_text("\n".join(lines) + "\n\n")
     return folder / "own.jsonl"
 

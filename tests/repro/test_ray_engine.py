@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_ray import Nodes, parent_of, wait_for
+from local_ray import Nodes, a_cluster, parent_of, wait_for
 
 from repro import ray_engine, sources, store
 from repro.__main__ import main
@@ -32,10 +32,7 @@ def setting(function: str) -> Setting:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    pytest.importorskip("ray", reason='needs Ray: pip install "clamp-repro[ray]"')
-    nodes = Nodes(tmp_path_factory.mktemp("cluster"))
-    yield nodes
-    nodes.shutdown()
+    yield from a_cluster(tmp_path_factory.mktemp("cluster"))
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def add(commands: Any) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help='JSON of other settings, by section: {"train": {"epochs": 3}, "model": {"dropout": 0.2}}; '
+        help='JSON of other settings, nested or dotted: {"train": {"epochs": 3}, "model.dropout": 0.2}; '
         "clamp/config.py lists them",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")

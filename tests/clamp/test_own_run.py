@@ -141,6 +141,8 @@ def test_torchrun_trains_the_same_over_two_processes(sample: Path, tmp_path: Pat
     ("broken", "reason"),
     [
         ({"train": {"epoch": 3}}, "train.epoch: Unexpected keyword argument"),
+        ({"train.epoch": 3}, "train.epoch: Unexpected keyword argument"),
+        ({"train": {"epo\nch": 3}}, "train.epo ch: Unexpected keyword argument"),
         ({"model": {"width": 15}}, "does not divide into"),
         ([], "expected an object of config fields"),
         ("{", "not JSON"),

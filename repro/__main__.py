@@ -351,39 +351,9 @@ def _explore(options: argparse.Namespace) -> int:
 
 
 def _report(out: Path) -> int:
-    # Imported here: they bring pandas and matplotlib, which nothing else needs.
-    from repro import kernel_report
-    from repro.efficiency import figures as cost_figures
-    from repro.efficiency import report as cost_report
-    from repro.figures import planned_figures, write_figures
-    from repro.index import index
-    from repro.mechanism import figures as mechanism_figures
-    from repro.render import write_table
-    from repro.report import pictures, write_report
-    from repro.tables import gather, make_tables
+    from repro.regenerate import regenerate  # brings pandas and matplotlib, which nothing else needs
 
-    results = out / "results"
-    records = store.published(results)
-    todays_hashes = sources.todays_hashes()
-    evidence = gather(records, store.published_evaluations(results), todays_hashes)
-    tables = make_tables(evidence)
-    cost_reports = cost_report.read_reports(results / "efficiency")
-    costs = cost_figures.costs(cost_reports, records)
-    tables.append(cost_report.table(cost_reports))
-    operators = kernel_report.table(kernel_report.read_reports(results / "kernels"))
-    paths = [path for table in tables for path in write_table(table, out)]
-    paths += write_figures(records, out, todays_hashes) + kernel_report.write_kernel_report(results / "kernels", out)
-    paths += mechanism_figures.write_figures(evidence, out) + cost_figures.write_figures(costs, out)
-    captions = planned_figures(records)
-    first = out / "README.md"
-    lines = kernel_report.index_lines(results / "kernels")
-    listed = captions | mechanism_figures.captions(evidence) | cost_figures.captions(costs)
-    store.write_atomically(first, index(evidence, tables, listed, lines, len(records)))
-    captions |= {name: caption for name, (caption, _, _) in kernel_report.FIGURES.items()}
-    drawn = pictures(evidence, captions, operators, out)
-    drawn += mechanism_figures.pictures(evidence) + cost_figures.pictures(costs)
-    paths += write_report(evidence, [*tables, operators], drawn, out)
-    print(f"{1 + len(paths)} files of tables and figures, of {len(records)} runs; read {first} first")
+    print(regenerate(out))
     return 0
 
 

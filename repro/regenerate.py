@@ -1,0 +1,43 @@
+"""All tables, figures and the report, from the committed records alone and byte for byte the same again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repro import kernel_report, sources, store
+from repro.efficiency import figures as cost_figures
+from repro.efficiency import report as cost_report
+from repro.figures import planned_figures, write_figures
+from repro.index import index
+from repro.mechanism import figures as mechanism_figures
+from repro.render import write_table
+from repro.report import pictures, write_report
+from repro.tables import gather, make_tables
+
+
+def regenerate(out: Path) -> str:
+    """Write what `out`/results/ holds as tables, figures, report and README.md in `out`; returns what was done."""
+    results = out / "results"
+    records = store.published(results)
+    todays_hashes = sources.todays_hashes()
+    evidence = gather(records, store.published_evaluations(results), todays_hashes)
+    cost_reports = cost_report.read_reports(results / "efficiency")
+    costs = cost_figures.costs(cost_reports, records)
+    operators = kernel_report.table(kernel_report.read_reports(results / "kernels"))
+    tables = [*make_tables(evidence), cost_report.table(cost_reports)]
+
+    paths = [path for table in tables for path in write_table(table, out)]
+    paths += write_figures(records, out, todays_hashes) + kernel_report.write_kernel_report(results / "kernels", out)
+    paths += mechanism_figures.write_figures(evidence, out) + cost_figures.write_figures(costs, out)
+
+    captions = planned_figures(records)
+    listed = captions | mechanism_figures.captions(evidence) | cost_figures.captions(costs)
+    first = out / "README.md"
+    lines = kernel_report.index_lines(results / "kernels")
+    store.write_atomically(first, index(evidence, tables, listed, lines, len(records)))
+
+    captions |= {name: caption for name, (caption, _, _) in kernel_report.FIGURES.items()}
+    drawn = pictures(evidence, captions, operators, out)
+    drawn += mechanism_figures.pictures(evidence) + cost_figures.pictures(costs)
+    paths += write_report(evidence, [*tables, operators], drawn, out)
+    return f"{1 + len(paths)} files of tables and figures, of {len(records)} runs; read {first} first"

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from clamp.config import Config
-from clamp.data import Tweet, generate_synthetic, load_twitter
+from clamp.data import DataError, Tweet, generate_synthetic, load_twitter
 from clamp.data.images import read_image
 from clamp.data.synthetic import UNSEEN_CLAUSES
 
@@ -46,7 +46,7 @@ class Condition:
 def conditions(config: Config, root: Path | None) -> dict[str, Condition]:
     """Every condition that a system trained with this config is tested under, by name.
 
-    `root` is the folder of the real data sets; where the other one is missing there is no test on it.
+    `root` is the folder of the real data sets; where the other one is missing, or half of it, there is no test on it.
     """
     found = {f"letters_{share}": Condition("robustness", f"{share:.0%} of letters lost", _without_letters(share))
              for share in _LETTERS_LOST}  # fmt: skip
@@ -54,7 +54,7 @@ def conditions(config: Config, root: Path | None) -> dict[str, Condition]:
         found = _visual_conditions(config) | found
     if root is None or config.data.name == "synthetic":
         return found | _synthetic_shifts()
-    return found | _domain_shift(_OTHER[config.data.name], root)
+    return found | _domain_shift(_OTHER[config.data.name], root, config)
 
 
 def _visual_conditions(config: Config) -> dict[str, Condition]:
@@ -86,14 +86,17 @@ def _synthetic_shifts() -> dict[str, Condition]:
     return found
 
 
-def _domain_shift(other: str, root: Path) -> dict[str, Condition]:
-    if not (root / other).is_dir():
+def _domain_shift(other: str, root: Path, config: Config) -> dict[str, Condition]:
+    """Read at once: where it lacks annotations, or what the system reads of an image, there is no such test."""
+    both_have = {"caption", "faces"}
+    fields = config.data.proxy_fields if both_have.issuperset(config.data.proxy_fields) else ("caption", "faces")
+    try:
+        tweets = load_twitter(root / other, "test", visual=config.data.visual, proxy_fields=fields)
+    except DataError:
         return {}
-
-    def load(_: list[Tweet], config: Config) -> list[Tweet]:
-        return load_twitter(root / other, "test", visual=config.data.visual, proxy_fields=("caption", "faces"))
-
-    return {"other_data_set": Condition("shift", f"test split of {other}", load)}
+    if config.data.visual == "image" and all(tweet.image is None for tweet in tweets):
+        return {}
+    return {"other_data_set": Condition("shift", f"test split of {other}", lambda *_: tweets)}
 
 
 def _generated(**changes: object) -> Change:
@@ -132,13 +135,25 @@ def _per_tweet(change: Callable[[Tweet, np.random.Generator], Tweet]) -> Change:
 
 
 def _with_pixels(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Change:
-    def changed(tweet: Tweet, rng: np.random.Generator) -> Tweet:
-        if tweet.image is None:
-            return tweet
-        pixels = read_image(tweet.image) if isinstance(tweet.image, Path) else tweet.image
-        return replace(tweet, image=change(pixels, rng))
+    """Of images at the model's own size: what is done to a larger one would be averaged away on the way there."""
 
-    return _per_tweet(changed)
+    def changed(tweets: list[Tweet], config: Config) -> list[Tweet]:
+        def one(tweet: Tweet, rng: np.random.Generator) -> Tweet:
+            if tweet.image is None:
+                return tweet
+            return replace(tweet, image=change(_as_seen(tweet.image, config.model.vision.image_size), rng))
+
+        return _per_tweet(one)(tweets, config)
+
+    return changed
+
+
+def _as_seen(image: Path | np.ndarray, side: int) -> np.ndarray:
+    """The pixels as `clamp.data.collate` makes them, (side, side, 3) uint8."""
+    pixels = read_image(image) if isinstance(image, Path) else image
+    if pixels.shape[:2] == (side, side):
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _blurred(radius: int) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
@@ -159,9 +174,9 @@ def _noised(level: int) -> Callable[[np.ndarray, np.random.Generator], np.ndarra
 
 def _without_proxy_words(share: float) -> Change:
     def changed(tweet: Tweet, rng: np.random.Generator) -> Tweet:
-        if tweet.proxy is None:
+        words = (tweet.proxy or "").split()
+        if not words:
             return tweet
-        words = tweet.proxy.split()
         kept = [word for word, draw in zip(words, rng.random(len(words)), strict=True) if draw >= share]
         return replace(tweet, proxy=" ".join(kept) or words[0])
 

@@ -64,8 +64,8 @@ _SETTINGS = {
 }
 
 _ATTEMPTS = {
-    "half_encoder_rate": Variant("half the encoder's rate", {"train.lr_encoder": 5e-5}, "offline"),
-    "double_encoder_rate": Variant("twice the encoder's rate", {"train.lr_encoder": 2e-4}, "offline"),
+    "half_encoder_rate": Variant("half the encoder's rate", {"train.lr_encoder": 1e-4}, "offline"),
+    "double_encoder_rate": Variant("twice the encoder's rate", {"train.lr_encoder": 4e-4}, "offline"),
     "twice_the_epochs": Variant("twice the epochs", {"train.epochs": 12}, "offline"),
     "caption_only": Variant("caption without faces", {"data.proxy_fields": ["caption"]}, "offline"),
 }

@@ -54,7 +54,8 @@ def conditions(config: Config, root: Path | None) -> dict[str, Condition]:
         found = _visual_conditions(config) | found
     if root is None or config.data.name == "synthetic":
         return found | _synthetic_shifts()
-    return found | _domain_shift(_OTHER[config.data.name], root, config)
+    other = _OTHER.get(config.data.name)
+    return found | (_domain_shift(other, root, config) if other else {})
 
 
 def _visual_conditions(config: Config) -> dict[str, Condition]:

@@ -19,9 +19,9 @@ from clamp.metrics import Scores, polarity_scores, scores_from_counts, span_scor
 from clamp.tagging import Span, decode_tags
 
 LABELS = {
-    "strict": "strict IOB2: an I- that continues nothing opens no span (ours; DTCA)",
+    "strict": "an I- that continues nothing opens no span (ours on real tweets; DTCA)",
     "orphans_open": "an I- that continues nothing opens a span (CMMT)",
-    "viterbi": "the best well-formed tag sequence instead of each word's best tag",
+    "viterbi": "the best well-formed tag sequence instead of each word's best tag (ours on generated tweets)",
     "lower_cased_text": "lower-cased text is matched, not positions (JML)",
     "kept_words_only": "words that truncation cut are not gold",
 }

@@ -48,7 +48,7 @@ def exit_code(command: Callable[[], int], *expected: type[Exception]) -> int:
         print("error:", " ".join(str(error).split()), file=sys.stderr)  # a name in a file may hold a line break
         return 2
     except OSError as error:
-        print(f"error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; give the same command again to go on where it stopped", file=sys.stderr)

@@ -57,7 +57,7 @@ class _Passing(EncodedTweets):
             return super()._resized(index)
         kept = self._seen.get(str(image))
         if kept is None:
-            self._seen.put(str(image), torch.from_numpy(super()._resized(index)))
+            self._seen.put(str(image), torch.tensor(super()._resized(index)))  # a copy: the array is read-only
         else:
             self._pixels[index] = kept.numpy()
         return self._pixels[index]

@@ -44,6 +44,7 @@ class Predictor(ModelHubMixin):
 
     def __init__(self, model: Tagger, *, record: Mapping[str, Any] | None = None, card: str | None = None) -> None:
         self.model = model.eval()
+        self.record = record
         self.card = card or model_card(model.config, record)
 
     @classmethod

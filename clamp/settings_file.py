@@ -13,14 +13,18 @@ from clamp.config import Config, ConfigError
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file; ConfigError names the file and the reason."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected an object of config fields")
     return values
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def read_overrides(file: Path, base: Config) -> dict[str, Any]:

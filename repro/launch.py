@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from clamp.data import load_splits
+from clamp.locks import locked
 from repro import provenance, sources, store
 from repro.progress import Progress
 from repro.store import Job, Record, StoreError
@@ -168,7 +169,7 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
     """The whole life of a run's process."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        with store.locked(job.folder), _output_to(job.folder / "log.txt"):
+        with locked(job.folder), _output_to(job.folder / "log.txt"):
             if not job.result.exists() or store.state(job)[0] != "done":  # another process may just have done it
                 job.error.unlink(missing_ok=True)
                 _train_and_store(job, setting, lambda epoch, _, dev_f1: messages.send(_Epoch(epoch, dev_f1)))

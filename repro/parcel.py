@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clamp.locks import LOCK
 from repro import store
 
 Parcel = dict[str, bytes]  # path within the folder -> content
@@ -12,7 +13,7 @@ Parcel = dict[str, bytes]  # path within the folder -> content
 def pack(folder: Path) -> Parcel:
     """Every file of a run's folder but its lock and what was being written; empty where there is no folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    kept = (path for path in files if path.name != store.LOCK and not path.name.startswith("."))
+    kept = (path for path in files if path.name != LOCK and not path.name.startswith("."))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
 
 

@@ -23,6 +23,7 @@ from clamp.cluster import TaskFailure, Tasks
 from clamp.config import ConfigError
 from clamp.data import DataError
 from clamp.data.splits import data_manifest
+from clamp.locks import LOCK, locked
 from repro import launch as local
 from repro import sources, store
 from repro.launch import Failure, Setting, outcome
@@ -106,7 +107,7 @@ class _Grid:
                 return
             job, lock = self._waiting.popleft(), ExitStack()
             try:
-                lock.enter_context(store.locked(job.folder, wait=False))
+                lock.enter_context(locked(job.folder, wait=False))
             except BlockingIOError:
                 self._waiting.append(job)
                 continue
@@ -162,7 +163,7 @@ def _train_on_node(job: Job, setting: Setting, trained: bool, parcel: Parcel) ->
         _check_data(job, setting.data_root)
         if trained:
             shutil.rmtree(job.folder, ignore_errors=True)
-        if not (job.folder / store.LOCK).exists():  # else the run was begun here, and may have come further
+        if not (job.folder / LOCK).exists():  # else the run was begun here, and may have come further
             unpack(parcel, job)
         failures = local.launch([job], 1, setting)
     except (ConfigError, DataError, OSError, StoreError) as error:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from clamp.atomic import written
+from clamp.locks import LOCK
 from repro.experiments import Inputs, Run
 
 SCHEMA = 1
-LOCK = "lock"  # in a run's folder; it tells nothing once nobody holds it
 State = Literal["done", "stale", "failed", "running", "missing"]
 Record = dict[str, Any]
 
@@ -87,18 +87,6 @@ def read_record(path: Path) -> Record:
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise StoreError(f"{path}: not a record of schema {SCHEMA}")
     return record
-
-
-@contextlib.contextmanager
-def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a run's folder; the kernel releases it however the holder ends.
-
-    Where another process holds it, this one comes after it, or without `wait` gets BlockingIOError.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 def is_locked(folder: Path) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clamp.own_data import has_proxies, proxy_fields
 
 if TYPE_CHECKING:
+    from clamp.data.proxy import ProxyField
     from clamp.data.twitter import Visual
     from clamp.model import Tagger
+    from clamp.predictor import Predictor
 
 _DESCRIPTION = """\
 Score a trained model on annotated tweets: joint extraction (span and polarity exact), extraction alone, and polarity of
@@ -54,10 +57,14 @@ def run(options: argparse.Namespace) -> int:
     from clamp.evaluate import predict, score
     from clamp.predictor import Predictor
 
-    model = Predictor.from_pretrained(options.model).model
+    predictor = Predictor.from_pretrained(options.model)
+    model = predictor.model
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     visual = _visual(model, options.data)
-    fields = proxy_fields(options.data) if visual == "proxy" else ()
+    fields = (_fields_of_training(predictor) or proxy_fields(options.data)) if visual == "proxy" else ()
+    if model.uses_image or visual == "proxy":
+        read = ", ".join(fields) or ("pixels" if visual == "image" else "nothing")
+        print(f"of images is read: {read}", file=sys.stderr)
     tweets = load_twitter(options.data, options.split, visual=visual, proxy_fields=fields)
     scores = score(predict(model, EncodedTweets(tweets, model.tokenizer, model.config)), tweets)
     if options.json:
@@ -81,3 +88,11 @@ def _visual(model: Tagger, data: Path) -> Visual:
     if model.config.vision.kind != "proxy":
         return "image"
     return "proxy" if has_proxies(data) else "none"  # trained without, perhaps
+
+
+def _fields_of_training(predictor: Predictor) -> tuple[ProxyField, ...] | None:
+    """What the model's proxies were made of, where the record of its run lies beside it and tells."""
+    try:
+        return tuple((predictor.record or {})["config"]["data"]["proxy_fields"])
+    except (KeyError, TypeError):
+        return None

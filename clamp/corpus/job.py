@@ -107,6 +107,9 @@ def _check(request: Request) -> None:
         pyarrow_for(request.out)
     if request.out.resolve() == request.source.resolve():
         raise ConfigError(f"{request.out}: the output would overwrite the corpus")
+    for file in (request.out, request.errors):
+        if file.is_dir():
+            raise ConfigError(f"{file}: is a folder")
     if not request.images.is_dir():
         raise ConfigError(f"{request.images}: no such folder of images")
 
@@ -168,9 +171,12 @@ def _predictions(predictor: Predictor, waiting: Sequence[tuple[Step, Seen]]) -> 
 
 
 def _store(request: Request, window: int, predictions: dict[int, Prediction], faults: dict[int, str]) -> None:
+    errors = request.part_errors(window)
     if faults:
-        with written(request.part_errors(window)) as stream:
+        with written(errors) as stream:
             stream.writelines(_line({"line": line, "reason": faults[line]}) for line in sorted(faults))
+    elif errors.exists():  # of a try that was killed before its results were there
+        errors.unlink()
     with written(request.part(window)) as stream:
         stream.writelines(_line(predictions[index].to_dict()) for index in sorted(predictions))
 

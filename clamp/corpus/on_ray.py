@@ -99,6 +99,8 @@ def _keep(request: Request, windows: list[int], returned: dict[str, bytes] | str
             if file.name in returned:
                 with written(file) as stream:
                     stream.write(returned[file.name])
+            else:
+                file.unlink(missing_ok=True)  # errors of an earlier try
 
 
 def _predict_on_node(work: _Work, windows: list[int]) -> dict[str, bytes] | str:

@@ -75,7 +75,10 @@ def record_of(row: Row) -> Record:
         raise BadRecord(f"{field}{fault['msg']}") from None
     if isinstance(row.content, dict):
         _check_encodable(raw)
-    identity = str(row.line) if raw.id is None else str(raw.id)
+    try:
+        identity = str(row.line) if raw.id is None else str(raw.id)
+    except ValueError:  # Python writes no numbers of more than some thousand digits
+        raise BadRecord("id: too long a number") from None
     image, proxy = _image_name(raw.image), raw.proxy or None
     if raw.words is not None:
         return Record(identity, _checked(raw.words), image=image, proxy=proxy)

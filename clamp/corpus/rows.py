@@ -176,4 +176,3 @@ _READERS: dict[str, Callable[[Path, IO[bytes]], Iterator[Row]]] = {
     ".csv": _csv_rows,
     ".parquet": _parquet_rows,
 }
-FORMATS = tuple(_READERS)

@@ -16,6 +16,9 @@ from transformers import BertConfig, BertModel
 from clamp.__main__ import main
 from clamp.data import VOCABULARY
 from clamp.encoders import word_level_tokenizer
+from clamp.locks import locked
+from clamp.own_run import own_config
+from clamp.train import TrainingDiverged
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -98,7 +101,48 @@ def test_what_was_said_of_the_images_is_read_where_it_lies_there(
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["config"]["data"]["visual"] == "proxy"
     assert record["result"]["images"]["train"] == {"present": 24, "absent": 0}
-    assert main(["evaluate", "--model", str(tmp_path / "out" / "model"), "--data", str(data)]) == 0
+    model = tmp_path / "out" / "model"
+    before = scores(capsys, model, data, "test")
+    more = {name: {"caption": "a red kite", "description": "what it was not trained on"} for name in names}
+    (data / "visual_proxy.json").write_text(json.dumps(more))
+    assert scores(capsys, model, data, "test") == before
+    assert main(["evaluate", "--model", str(model), "--data", str(data)]) == 0
+    assert "of images is read: caption\n" in capsys.readouterr().err
+    (tmp_path / "out" / "result.json").unlink()
+    assert main(["evaluate", "--model", str(model), "--data", str(data)]) == 0
+    assert "of images is read: caption, description\n" in capsys.readouterr().err
+
+
+def test_one_process_trains_in_a_folder(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked(tmp_path / "out"):
+        assert "another process is training there" in refusal(capsys, training(sample, tmp_path / "out"))
+    assert main(training(sample, tmp_path / "out")) == 0
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.sched_getaffinity", lambda _: {0})
+        patched.setattr("clamp.own_run.train", stop)
+        assert main(training(sample, tmp_path / "out")) == 130
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    assert main(training(sample, tmp_path / "out")) == 0
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["config"]["train"]["threads"] == 1
+
+
+def test_a_loss_beyond_all_bounds_is_one_line(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object) -> None:
+        raise TrainingDiverged("step 3: the loss is nan")
+
+    monkeypatch.setattr("clamp.own_run.train", diverge)
+    line = refusal(capsys, training(sample, tmp_path / "out"))
+    assert "step 3: the loss is nan; lower rates in --config may help" in line
 
 
 def test_an_unfinished_run_goes_on_and_no_other_takes_its_place(
@@ -146,6 +190,8 @@ def test_torchrun_trains_the_same_over_two_processes(sample: Path, tmp_path: Pat
         ({"model": {"width": 15}}, "does not divide into"),
         ([], "expected an object of config fields"),
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"train": {"lr_head": Infinity}}', "Infinity is no number of JSON"),
     ],
 )
 def test_settings_that_cannot_be_used(
@@ -167,6 +213,26 @@ def test_data_that_cannot_be_used(sample: Path, tmp_path: Path, capsys: pytest.C
     assert "no such folder" in refusal(capsys, training(sample, tmp_path / "out", "--text", "./nowhere"))
     model = tmp_path / "nothing"
     model.mkdir()
+    assert "--seed: train.seed" in refusal(capsys, training(sample, tmp_path / "out", "--seed", "-1"))
+    for name, option in (("hidden_size", "--text"), ("image_size", "--vision")):
+        other = tmp_path / option
+        other.mkdir()
+        kind = "clip" if option == "--text" else "resnet"
+        (other / "config.json").write_text(json.dumps({"model_type": kind}))
+        line = refusal(capsys, training(sample, tmp_path / "out", option, str(other)))
+        assert f"its config has no {name}" in line
     assert "no config.json" in refusal(capsys, ["evaluate", "--model", str(model), "--data", str(sample / "sample")])
     assert "exists already" in refusal(capsys, ["sample", "--out", str(sample)])
     assert "at least one" in refusal(capsys, ["sample", "--out", str(tmp_path / "s"), "--tweets", "0"])
+
+
+def test_an_encoder_of_any_width_gets_heads_that_divide_it(sample: Path) -> None:
+    config = own_config(sample / "sample", "clamp", str(_of_width(sample, 90)), None, None, 0, 1)
+    assert (config.model.width, config.model.heads) == (90, 1)
+
+
+def _of_width(folder: Path, width: int) -> Path:
+    weights = folder / f"width{width}"
+    weights.mkdir()
+    (weights / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": width}))
+    return weights

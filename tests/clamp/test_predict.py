@@ -476,6 +476,24 @@ def test_what_is_done_is_not_done_again(
     assert seen == [1, 2]
 
 
+def test_errors_of_a_try_that_was_killed_do_not_outlive_what_caused_them(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    some = records()
+    missing = images / some[0]["image"]
+    content = missing.read_bytes()
+    missing.unlink()
+    request = Request(write_lines(tmp_path / "in.jsonl", some), tmp_path / "out.jsonl", images)
+    try:
+        assert killed_after(2, lambda: predict_corpus(predictor, request))  # between the errors and the results
+        assert request.part_errors(0).exists()
+        assert not request.part(0).exists()
+    finally:
+        missing.write_bytes(content)
+    assert predict_corpus(predictor, request) == Summary(COUNT, 0)
+    assert not request.errors.exists()
+
+
 def test_an_unfinished_prediction_of_something_else_is_refused(
     predictor: Predictor, unfinished: Request, tmp_path: Path
 ) -> None:
@@ -591,6 +609,7 @@ def test_one_tweet(model: Path, images: Path, capsys: pytest.CaptureFixture[str]
         (["in.jsonl", "--out", "o.txt"], "o.txt: the name of the output must end in one of .jsonl, .csv, .parquet"),
         (["in.jsonl", "--out", "in.jsonl"], "in.jsonl: the output would overwrite the corpus"),
         (["in.jsonl", "--out", "o.jsonl", "--images", "no"], "no: no such folder of images"),
+        (["in.jsonl", "--out", "folder.jsonl"], "folder.jsonl: is a folder"),
     ],
 )
 def test_options_that_cannot_be_met_are_one_line(
@@ -603,12 +622,13 @@ def test_options_that_cannot_be_met_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_lines(tmp_path / "in.jsonl", records(2))
+    (tmp_path / "folder.jsonl").mkdir()
     assert main(["predict", "--model", str(model), *arguments]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert reason in said
     assert said.count("\n") == 1
-    assert {file.name for file in tmp_path.iterdir()} == {"in.jsonl"}
+    assert {file.name for file in tmp_path.iterdir()} == {"in.jsonl", "folder.jsonl"}
 
 
 @pytest.mark.parametrize("arguments", [["predict"], ["predict", "--model", "x", "--batch-size", "0"], ["nothing"]])

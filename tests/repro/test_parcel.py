@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clamp.locks import locked
 from repro import store
 from repro.parcel import pack, unpack
 from repro.store import Job, StoreError
@@ -28,7 +29,7 @@ def job(make_job: MakeJob) -> Job:
 
 def test_what_is_unpacked_is_what_was_packed(job: Job, tmp_path: Path) -> None:
     (job.folder / ".result.json.half").write_text("being written")
-    with store.locked(job.folder):
+    with locked(job.folder):
         parcel = pack(job.folder)
     assert sorted(parcel) == ["evaluation.json", "model/weights.bin", "result.json"]
     there = replace(job, runs=tmp_path / "there")
@@ -55,9 +56,9 @@ def test_the_result_comes_last(job: Job, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_who_does_not_wait_is_told_that_a_run_is_held(job: Job) -> None:
-    with store.locked(job.folder):
-        with pytest.raises(BlockingIOError), store.locked(job.folder, wait=False):
+    with locked(job.folder):
+        with pytest.raises(BlockingIOError), locked(job.folder, wait=False):
             pass
         assert store.is_locked(job.folder)
-    with store.locked(job.folder, wait=False):
+    with locked(job.folder, wait=False):
         assert store.is_locked(job.folder)

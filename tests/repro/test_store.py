@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clamp.locks import locked
 from repro import store
 from repro.store import Job, StoreError
 
@@ -153,7 +154,7 @@ def test_nan_is_never_stored() -> None:
 def test_a_run_is_missing_then_running_then_failed_then_done(make_job: Callable[..., Job]) -> None:
     job = make_job()
     assert store.state(job) == ("missing", None)
-    with store.locked(job.folder):
+    with locked(job.folder):
         assert store.state(job) == ("running", None)
     assert store.state(job) == ("missing", None)
     store.write_atomically(job.error, "ValueError")

@@ -16,7 +16,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -225,8 +225,9 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
     train = _resolve(setting.train)
     started = datetime.now(UTC)
     splits = load_splits(config.data, setting.data_root)
+    if splits.manifest != job.inputs.data:
+        raise RuntimeError(f"the files of {config.data.name} changed since this command began; give it again")
     result = train(config, splits, job.folder, on_epoch)
-    inputs = replace(job.inputs, data=splits.manifest)
     record: Record = {
         "schema": store.SCHEMA,
         "profile": run.profile,
@@ -236,7 +237,7 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
         "key": job.key,
         "config": run.config_dict(),
         "result": result,
-        "provenance": provenance.collect(setting.invocation, inputs, config.train.threads, started),
+        "provenance": provenance.collect(setting.invocation, job.inputs, config.train.threads, started),
     }
     store.write_atomically(job.result, store.record_text(record))
     (job.folder / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no more use

@@ -84,7 +84,7 @@ def _portable_path(value: str) -> str:
     path = Path(value)
     if not path.is_absolute() and not value.startswith(("~", "..")):
         return value
-    absolute = path.expanduser().resolve()
+    absolute = Path(os.path.expanduser(path)).resolve()  # pathlib's own raises where there is no such user
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else absolute.name
 
 

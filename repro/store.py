@@ -18,6 +18,9 @@ SCHEMA = 1
 State = Literal["done", "stale", "failed", "running", "missing"]
 Record = dict[str, Any]
 
+_OF_EVERY_RECORD = {"profile", "experiment", "variant", "seed", "key"}
+_OF_SOME = ({"config", "result", "provenance"}, {"evaluation_hash", "evaluation"})  # of a run, of an evaluation
+
 
 class StoreError(Exception):
     """A file of the store that cannot be written or read; its text is one line that names it."""
@@ -86,6 +89,8 @@ def read_record(path: Path) -> Record:
         raise StoreError(f"{path}: truncated or corrupt: {error}") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise StoreError(f"{path}: not a record of schema {SCHEMA}")
+    if not any(record.keys() >= _OF_EVERY_RECORD | fields for fields in _OF_SOME):
+        raise StoreError(f"{path}: not a whole record")
     return record
 
 

@@ -5,6 +5,7 @@ A report is a list of rows, each of a section; a section that fails says why and
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from clamp.config import ConfigError
 from clamp.model import Clamp
 from kernels.bench.report import write
 from kernels.bench.timing import explain
@@ -320,11 +322,18 @@ def devices() -> list[str]:
 
 
 def run(out: Path, devices: Sequence[str], quick: bool, argv: Sequence[str]) -> int:
-    """Measure on each of the devices ("cpu", "cuda"); exit code 1 where a section failed."""
+    """Measure on each of the devices ("cpu", "cuda"); exit code 1 where a section failed.
+
+    ConfigError where a rehearsal would take the place of a measurement.
+    """
     size, effort = (TINY, QUICK) if quick else (PAPER, FULL)
+    files = {name: out / "results" / "efficiency" / f"{'gpu' if name == 'cuda' else name}.json" for name in devices}
+    for file in files.values() if quick else ():
+        if file.exists() and not json.loads(file.read_text(encoding="utf-8"))["quick"]:
+            raise ConfigError(f"{file}: holds a measurement; give the rehearsal an --out of its own")
     failed = False
-    for name in devices:
+    for name, file in files.items():
         report = measure(size, effort.shortened(_ON_CUDA) if name == "cuda" else effort, torch.device(name), argv)
-        write(report, out / "results" / "efficiency" / f"{report['kind']}.json")
+        write(report, file)
         failed |= any("error" in section for section in report["sections"].values())
     return int(failed)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from clamp.config import override
+from clamp.data import data_manifest
 from repro import sources
 from repro.experiments import Inputs, Run, plan
 from repro.store import Job
@@ -51,8 +52,9 @@ def make_job(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Job]
     """The same as a job whose folder lies under tmp_path/runs; `source_hash` names its sources, if not today's."""
 
     def make(variant: str = "full", seed: int = 0, source_hash: str = "", **changes: object) -> Job:
-        inputs = Inputs({"synthetic/train": "0" * 64}, None, source_hash or sources.source_hash())
-        return Job(make_run(variant, seed, **changes), inputs, tmp_path / "runs")
+        run = make_run(variant, seed, **changes)
+        inputs = Inputs(data_manifest(run.config.data, None), None, source_hash or sources.source_hash())
+        return Job(run, inputs, tmp_path / "runs")
 
     return make
 

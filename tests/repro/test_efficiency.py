@@ -220,6 +220,15 @@ def test_a_section_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch,
     assert {row["section"] for row in report["rows"]} == {"counts"}
 
 
+def test_a_rehearsal_takes_no_measurements_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results" / "efficiency" / "cpu.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"quick": false}')
+    assert main(["efficiency", "--quick", "--device", "cpu", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (f"error: {file}: holds a measurement; give the rehearsal an --out of its own\n")
+    assert file.read_text() == '{"quick": false}'
+
+
 def test_a_device_that_is_absent_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "devices", lambda: ["cpu"])
     assert main(["efficiency", "--quick", "--device", "cuda"]) == 2

@@ -72,8 +72,10 @@ def test_a_run_is_evaluated_with_its_training_and_again_only_when_evaluation_cha
 
 def test_an_evaluation_never_outlives_its_run(make_job: Callable[..., Job], tmp_path: Path) -> None:
     job = make_job()
-    record = {"schema": store.SCHEMA, "provenance": {"started": ""}, "config": job.run.config_dict()}
-    for path in (job.result, job.evaluation):
+    cell = dict.fromkeys(("profile", "experiment", "variant", "seed", "key")) | {"schema": store.SCHEMA}
+    run = cell | {"provenance": {"started": ""}, "config": job.run.config_dict(), "result": {}}
+    evaluation = cell | {"evaluation_hash": "", "evaluation": {}}
+    for path, record in ((job.result, run), (job.evaluation, evaluation)):
         store.write_atomically(path, store.record_text(record))
     store.publish(job, tmp_path / "out")
     assert store.evaluation_cell(tmp_path / "out", job.run).exists()

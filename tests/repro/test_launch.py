@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,11 @@ def test_bars_on_a_terminal_show_epochs_and_dev_f1() -> None:
     shown = terminal.getvalue()
     for part in ("runs", "dev F1 50.0", "1/4", "[1/3] a: dev F1 51.0", "dev F1 25.0", "2/4"):
         assert part in shown
+
+
+def test_a_run_of_files_that_changed_meanwhile_is_no_run_of_theirs(make_job: MakeJob) -> None:
+    job = make_job()
+    other = replace(job, inputs=replace(job.inputs, data={"synthetic/train": "0" * 64}))
+    (failure,) = launch([other], 1, setting("train"))
+    assert "the files of synthetic changed since this command began" in failure.reason
+    assert not other.result.exists()

@@ -39,7 +39,8 @@ def publish(run: Run, cpu_seconds: float, **changes: object) -> None:
     """A record of that run, as far as estimates read one."""
     made_by = {"gpu": None, "hardware": "2 x Some CPU (no GPU)"} | changes
     record = {
-        "schema": 1, "profile": run.profile, "experiment": run.experiment, "variant": run.variant, "seed": run.seed, "key": "",
+        "schema": 1, "profile": run.profile, "experiment": run.experiment, "variant": run.variant, "seed": run.seed,
+        "key": "",
         "config": run.config_dict(), "provenance": made_by,
         "result": {"cost": {"cpu_seconds": cpu_seconds, "peak_memory_bytes": int(1.5e9)}},
     }  # fmt: skip

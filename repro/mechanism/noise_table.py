@@ -12,6 +12,7 @@ from repro.claims import LESS_ATTENTION_ON_NOISE, LESS_FALL_IN_NOISE, Entry
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.mechanism.by_seed import BySeed, answer, difference, difference_said, of_evaluations, of_records
+from repro.pointing import stages_of_seeds
 from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd, percent
 from repro.rows import place_title
 from repro.variants import VARIANTS
@@ -121,7 +122,9 @@ def _by_stage(full: Cell) -> list[str]:
     reports = [report for report in tested if report]
     if not reports:
         return []
-    stages = zip(*[report["stages"] for report in reports], strict=True)
+    stages = stages_of_seeds(reports)
+    if not stages:
+        return ["CLAMP's seeds have unlike stages, so that its attention on distractors has no course over them."]
     masses = [f"{mean_and_sd([s['distractor_mass'] for s in seen])} % ({seen[0]['level']})" for seen in stages]
     synthetic = full.records[0]["config"]["data"]["synthetic"]
     even = synthetic["distractors"] / synthetic["cells"] ** 2

@@ -138,6 +138,16 @@ def test_noise_stays_undecided_without_seeds_or_runs():
     assert "No noise gate: not run." in alone.findings
 
 
+def test_stages_that_seeds_do_not_share_have_no_course():
+    records = runs("full")
+    for split in ("dev", "test"):
+        del records[0]["result"]["metrics"][split]["pointing"]["stages"][0]
+        records[0]["result"]["metrics"][split]["pointing"]["best_stage"] = 0
+    said = noise_suppression(evidence_of(records), {}).findings
+    assert said[-1].startswith("CLAMP's seeds have unlike stages")
+    assert "From stage to stage" in noise_suppression(evidence_of(records[1:]), {}).findings[-1]
+
+
 # Gradient interference
 
 

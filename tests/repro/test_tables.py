@@ -307,6 +307,19 @@ def test_pointing_takes_the_stage_that_is_best_on_dev():
     }
 
 
+def test_seeds_with_unlike_stages_are_shown_at_their_best_stage_alone():
+    records = [record(variant, seed) for variant in ("full", "no_gate") for seed in range(3)]
+    for split in ("dev", "test"):
+        del records[0]["result"]["metrics"][split]["pointing"]["stages"][2]
+    table = tables(records)["pointing_synthetic"]
+    stages = {name: rows.stage.tolist() for name, rows in table.frame.groupby("variant")}
+    assert stages["no noise gate"] == ["1", "2", "3", "best on dev"]
+    (of_clamp,) = (shown for name, shown in stages.items() if name.startswith("CLAMP"))
+    assert of_clamp == ["best on dev"]
+    assert "Seeds with unlike stages, so that only the best is shown: CLAMP." in table.footer
+    assert "unlike" not in " ".join(tables(records[1:])["pointing_synthetic"].footer)
+
+
 # Marks and footers
 
 

@@ -52,9 +52,8 @@ def draw(evidence: Evidence) -> Figure:
         for variant, cell in block.items():
             color, line, _ = _STYLES[variant]
             style: dict[str, Any] = {"color": color, "linestyle": line, "label": WEIGHTINGS[variant]}
-            steps = (cell.records[0]["result"].get("interference") or {}).get("step", [])
-            courses = [course for record in cell.records if (course := _mean_course(record))]
-            band(by_step, steps, courses, **style)
+            kept = [record for record in cell.records if cosines(record)]  # those of earlier sources have none
+            band(by_step, kept[0]["result"]["interference"]["step"], [_mean_course(r) for r in kept], **style)
             _by_epoch(of_loss, cell.records, loss_sd, style)
             _by_epoch(of_norm, cell.records, relative_norm_sd, style)
         by_step.axhline(0, color="#777777", linewidth=0.8, zorder=1)

@@ -183,6 +183,38 @@ def test_the_answer_on_interference_follows_the_cosines():
     assert "interference? Undecided, of 2 seeds." in said_of(pulled({"full": 2, "no_ama": 15}, seeds=2))
 
 
+def test_the_order_of_a_records_pairs_moves_nothing():
+    """It came from a set, so that another process has another one."""
+
+    def table(records: Records, pairs: list[str]) -> Table:
+        for r in records:
+            course = {pair: [0.5 - len(pair) % 3, -0.2] for pair in pairs}
+            r["result"]["interference"] = {"step": [1, 2], "cosine": course}
+        evidence = evidence_of(records)
+        return interference(evidence, ledger(evidence))
+
+    pairs = ["tagging~aspect", "tagging~global", "tagging~local", "aspect~global", "aspect~local", "global~local"]
+    expected = table(runs("full", "no_ama"), pairs)
+    assert [c for c in expected.frame.columns if c.startswith("negative: ")] == [f"negative: {p}" for p in pairs]
+    shuffled = table(runs("full", "no_ama"), [pairs[k] for k in (4, 1, 5, 0, 3, 2)])
+    assert shuffled.frame.equals(expected.frame)
+    turned = runs("full", "no_ama")
+    table(turned, pairs)
+    for r in turned[::2]:
+        kept = r["result"]["interference"]["cosine"]
+        r["result"]["interference"]["cosine"] = {"~".join(p.split("~")[::-1]): kept[p] for p in reversed(kept)}
+    evidence = evidence_of(turned)
+    assert interference(evidence, ledger(evidence)).frame.equals(expected.frame)
+
+
+def test_runs_without_cosines_stand_beside_those_with_them():
+    records = pulled({"full": 2, "no_ama": 15})
+    del records[0]["result"]["interference"]
+    figure = drawn("interference", evidence_of(records))
+    lines = {line.get_label(): line for line in figure.axes[1].lines}
+    assert list(lines["AMA"].get_xdata()) == list(lines["equal weights"].get_xdata()) == list(range(1, 21))
+
+
 def test_runs_that_kept_no_cosines_claim_nothing():
     records = runs("full", "no_ama")
     for r in records:

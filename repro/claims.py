@@ -137,12 +137,12 @@ def _beats_baselines(evidence: Evidence, place: Place) -> Entry:
 
 
 def _as_reported(evidence: Evidence, dataset: str) -> Entry:
-    values, judged = judge(evidence, dataset)
+    values, against, _ = judged = judge(evidence, dataset)
     claim = f"CLAMP reaches {published_f1(evidence, dataset)} F1"
-    difference, half = judged.difference, judged.half_width
+    difference, half = against.difference, against.half_width
     over_seeds = None if difference is None or half is None else (difference - half, difference + half)
-    test = "measured minus reported, prediction interval"
-    return Entry(claim, test, _OF_THE_PAPER[judged.verdict], len(values), difference, None, over_seeds)
+    test = "; ".join(filter(None, ["measured minus reported, prediction interval", judged.note]))
+    return Entry(claim, test, _OF_THE_PAPER[against.verdict], len(values), difference, None, over_seeds)
 
 
 # Claims about what happens inside

@@ -143,7 +143,7 @@ def robustness(evidence: Evidence) -> Table:
             "On generated tweets half of the polarities can be read from the image alone. In the profile offline the "
             "image is the text that tools said of it.",
             f"A system is said to use the image where its fall with another tweet's image is positive over at least "
-            f"{LEAST_SEEDS} seeds: t test against zero, Holm-adjusted over the systems named for one data set, p below "
+            f"{LEAST_SEEDS} seeds: t test against zero, Holm-adjusted over all systems named above, p below "
             f"{SIGNIFICANCE}.",
             SELECTION,
             *provenance_footer(list(evidence.grouped.values()), evidence.marks),
@@ -174,14 +174,19 @@ class ImageUse:
 
 
 def image_use(evidence: Evidence) -> dict[Place, list[ImageUse]]:
-    """CLAMP and the baselines that were evaluated with another tweet's image; p adjusted over those of one place."""
-    uses = {}
-    for place in PLACES:
-        seen = [cell for v, cell in evidence.block(place).items() if v in GROUPS["main"] and falls(cell, OTHERS_IMAGE)]
-        fallen = {cell.variant: falls(cell, OTHERS_IMAGE) for cell in seen}
-        tested = [v for v, values in fallen.items() if len(values) >= LEAST_SEEDS]
-        p = dict(zip(tested, holm([t_against_zero(fallen[v]) for v in tested]), strict=True))
-        uses[place] = [ImageUse(cell, fallen[cell.variant], p.get(cell.variant)) for cell in seen]
+    """CLAMP and the baselines that were evaluated with another tweet's image; p adjusted over those of all places."""
+    fallen = {
+        (place, v): falls(cell, OTHERS_IMAGE)
+        for place in PLACES
+        for v, cell in evidence.block(place).items()
+        if v in GROUPS["main"]
+    }
+    tested = [system for system, values in fallen.items() if len(values) >= LEAST_SEEDS]
+    p = dict(zip(tested, holm([t_against_zero(fallen[system]) for system in tested]), strict=True))
+    uses: dict[Place, list[ImageUse]] = {place: [] for place in PLACES}
+    for (place, v), values in fallen.items():
+        if values:
+            uses[place].append(ImageUse(evidence.block(place)[v], values, p.get((place, v))))
     return uses
 
 

@@ -22,7 +22,7 @@ SELECTION = (
 TESTS = (
     f"Tests need {LEAST_SEEDS} seeds that both systems have: a paired bootstrap over tweets ({RESAMPLES:,} resamples, "
     "F1 averaged over seeds in each, conditional on these seeds) and a paired t test over seeds, both Holm-adjusted "
-    "within this table."
+    "over all tests of this table; in another table the same two systems can have another p."
 )
 
 

@@ -8,6 +8,7 @@ import pytest
 from made_up import evaluation, evidence_of, record
 
 from repro.falls import domain_shift, falls, image_use, image_use_sentences, labels, robustness
+from repro.stats import holm, t_against_zero
 
 SYNTHETIC = ("synthetic", "synthetic")
 
@@ -75,6 +76,16 @@ def test_two_seeds_leave_the_use_of_the_image_undecided():
     said = image_use_sentences(evidence_of(*made({"full": {"other_image": 0.3}}, seeds=2)))
     assert "undecided for CLAMP: +30.2, 2 seeds" in said[0]
     assert said[1] == "Twitter-2015, profile offline, is the image used at all: not run."
+
+
+def test_use_of_the_image_is_adjusted_over_all_places():
+    place = {"profile": "offline", "dataset": "twitter2015"}
+    fallen = {"full": {"other_image": 0.02}, "single_cross_attention": {"other_image": 0.01}}
+    here, there = made(fallen), made(fallen, **place)
+    evidence = evidence_of(here[0] + there[0], here[1] + there[1])
+    uses = [use for of_place in image_use(evidence).values() for use in of_place]
+    assert len(uses) == 4
+    assert [use.p for use in uses] == holm([t_against_zero(use.falls) for use in uses])
 
 
 def test_domain_shift_shows_f1_and_fall_and_names_the_highest():

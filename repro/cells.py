@@ -84,6 +84,12 @@ def blocks(
     return found
 
 
+def image_told_shares(block: Block) -> list[float]:
+    """Which shares of the polarities only the image tells, in the generated tweets of these runs."""
+    data = [record["config"]["data"] for cell in block.values() for record in cell.records]
+    return sorted({one["synthetic"]["image_told_share"] for one in data if one["name"] == "synthetic"})
+
+
 def _run_of(record: Record) -> tuple[str, ...]:
     return tuple(str(record[name]) for name in ("profile", "experiment", "variant", "seed", "key"))
 

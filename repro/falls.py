@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from clamp.config import Config, DataConfig
-from repro.cells import PLACES, Cell, Place
+from repro.cells import GENERATED, PLACES, Cell, Place, image_told_shares
 from repro.conditions import Group, conditions
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
@@ -140,8 +140,7 @@ def robustness(evidence: Evidence) -> Table:
         frame=frame_by_place(evidence, columns, row, _variants),
         footer=(
             _NOTE,
-            "On generated tweets half of the polarities can be read from the image alone. In the profile offline the "
-            "image is the text that tools said of it.",
+            f"{_told_by_images(evidence)}In the profile offline the image is the text that tools said of it.",
             f"A system is said to use the image where its fall with another tweet's image is positive over at least "
             f"{LEAST_SEEDS} seeds: t test against zero, Holm-adjusted over all systems named above, p below "
             f"{SIGNIFICANCE}.",
@@ -149,6 +148,12 @@ def robustness(evidence: Evidence) -> Table:
             *provenance_footer(list(evidence.grouped.values()), evidence.marks),
         ),
     )
+
+
+def _told_by_images(evidence: Evidence) -> str:
+    shares = image_told_shares(evidence.block(GENERATED))
+    listed = " or ".join(f"{share:.0%}" for share in shares)
+    return f"Of the polarities in generated tweets {listed} can be read from the image alone. " if shares else ""
 
 
 @dataclass(frozen=True)

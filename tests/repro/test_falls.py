@@ -44,6 +44,19 @@ def test_robustness_shows_the_mean_fall_under_each_condition():
     assert (missing["n"], missing["fall: no image"]) == ("0", "not run")
 
 
+def test_what_only_images_tell_is_said_as_the_runs_had_it():
+    def said(records: list[Any]) -> str:
+        return " ".join(robustness(evidence_of(records)).footer)
+
+    records, _ = made({"full": {}})
+    assert "Of the polarities in generated tweets 50% can be read from the image alone." in said(records)
+    for r in records:
+        r["config"]["data"]["synthetic"]["image_told_share"] = 0.25
+    assert "Of the polarities in generated tweets 25% can be read" in said(records)
+    assert "half of the polarities" not in said(records)
+    assert "can be read from the image alone" not in said([])
+
+
 def test_a_run_without_evaluation_says_not_run():
     records, evaluations = made({"full": {}, "text_only": {}})
     frame = robustness(evidence_of(records, [e for e in evaluations if e["variant"] == "full"])).frame

@@ -259,11 +259,21 @@ def test_each_point_is_compared_with_clamp_there_over_the_same_seeds():
     row = row_of(table, block="Distractors", value="8", system="no progressive")
     assert (row["n"], row["F1"], row["minus CLAMP"]) == ("1", "66.0", "-16.0")
     assert "0.0 at 0, -4.0 at 2, -16.0 at 8; most is lost at 8 (one seed: described, not tested)" in table.findings[0]
+    assert all(said.endswith("not tested).") or said.endswith("not run.") for said in table.findings)
     turned = sweep(evidence_of(swept(lambda system, value: 0.8 + (0.01 * value if system == "no_paf" else 0))))
     assert "+8.0 at 8; nothing is lost at any point" in turned.findings[0]
     assert "Share of aspects that the image tells: not run." in table.findings
     assert row_of(table, block="Share", value="0.75", system="CLAMP")["F1"] == "not run"
     assert "‡" not in "".join(table.frame.system) + "".join(table.footer)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_the_sweep_is_described_however_many_seeds_it_has(seeds: int):
+    records = swept(lambda system, value: 0.9 - (0.03 * value if system == "no_paf" else 0.0), seeds)
+    number = "one seed" if seeds == 1 else f"{seeds} seeds"
+    assert f"most is lost at 8 ({number}: described, not tested)." in sweep(evidence_of(records)).findings[0]
+    fewer = [r for r in records if r["seed"] == 0 or r["variant"] != swept_name("no_paf", "distractors", 8)]
+    assert "(one seed: described, not tested)" in sweep(evidence_of(fewer)).findings[0]
 
 
 def test_the_sweep_enters_no_other_table_and_no_other_figure():

@@ -221,6 +221,22 @@ def test_ablations_list_every_variant_in_order(frame_of: dict[str, pd.DataFrame]
     assert offline.loc["text only", "n"] == "3"
 
 
+def test_ablations_name_every_system_that_was_tuned(monkeypatch: pytest.MonkeyPatch):
+    made = tables([])
+    label = VARIANTS["single_cross_attention"].label
+    tuned = PROFILES["synthetic"].tuned["single_cross_attention"]
+    chosen = ", ".join(f"{name} {value}" for name, value in tuned.items())
+    assert (
+        f"training are CLAMP's, but for settings chosen on dev: {label} ({chosen})."
+        in made["ablations_synthetic"].about
+    )
+    assert made["ablations_twitter2015_paper"].about.endswith("the training are CLAMP's.")
+    monkeypatch.setitem(PROFILES, "synthetic", replace(PROFILES["synthetic"], tuned={"cmmt": {"train.epochs": 9}}))
+    assert tables([])["ablations_synthetic"].about.endswith(
+        "chosen on dev: CMMT baseline, simplified (train.epochs 9)."
+    )
+
+
 def test_ablation_differences_are_those_of_the_comparison(frame_of: dict[str, pd.DataFrame]):
     block = blocks(suite())["synthetic", "synthetic"]
     others = [cell for cell in block.values() if cell.variant != "full"]

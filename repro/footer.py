@@ -78,7 +78,7 @@ def provenance_footer(shown: Sequence[Block], marks: Marks) -> list[str]:
     evaluated = [e["evaluation_hash"] for block in shown for cell in block.values() for e in cell.evaluations]
     if evaluated:
         facts["Sources of evaluation (hash)"] = evaluated
-    runs = [f"{len(made_by)} runs; n in each row is the number of seeds."]
+    runs = [f"{len(made_by)} runs; n in each row is the number of seeds that it averages."]
     return [*marks.footnotes(shown), *runs, *(f"{k}: {'; '.join(sorted(set(v)))}." for k, v in facts.items())]
 
 

@@ -15,6 +15,7 @@ from repro.evidence import Evidence
 from repro.figures import BLACK, BLUE, COLUMN, ORANGE, band, legend_below, panel_title
 from repro.mechanism.by_seed import of_records
 from repro.mechanism.interference_table import WEIGHTINGS, cosines, loss_sd, negative_share, pairs, relative_norm_sd
+from repro.render import seeds
 from repro.rows import place_title
 from repro.stats import summarise
 
@@ -112,5 +113,6 @@ def _sentence(evidence: Evidence, place: Place, block: Block) -> str:
         }
         means = {pair: summarise(values).mean for pair, values in shares.items() if values}
         worst = max(means, key=lambda pair: means[pair])
-        parts.append(f"with {WEIGHTINGS[variant]} {worst.replace('~', ' and ')} ({100 * means[worst]:.1f} %)")
+        share = f"{100 * means[worst]:.1f} %, {seeds(len(shares[worst]))}"
+        parts.append(f"with {WEIGHTINGS[variant]} {worst.replace('~', ' and ')} ({share})")
     return f"{place_title(place)}: the tasks whose gradients oppose each other most often are {'; '.join(parts)}."

@@ -13,7 +13,7 @@ from repro.claims import LESS_INTERFERENCE, Entry
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.mechanism.by_seed import BySeed, answer, difference, difference_said, number, of_records
-from repro.render import NOT_RECORDED, NOT_RUN, Table, mean_and_sd, seeds
+from repro.render import NOT_RECORDED, NOT_RUN, Table, mean_and_sd, of_fewer, seeds
 from repro.rows import Row, frame_by_place, place_title
 from repro.stats import summarise
 
@@ -99,7 +99,8 @@ def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table
         for pair in pairs(evidence, place):
             of_pair = of_records(cell, lambda record, pair=pair: negative_share(record, pair))  # type: ignore[misc]
             made[f"negative: {pair}"] = (mean_and_sd, of_pair)
-        return {name: said(list(found.values())) if found else NOT_RECORDED for name, (said, found) in made.items()}
+        shown = {name: (said, list(found.values())) for name, (said, found) in made.items()}
+        return {name: of_fewer(said(v), v, cell.n) if v else NOT_RECORDED for name, (said, v) in shown.items()}
 
     return Table(
         name="interference",

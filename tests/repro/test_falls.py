@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from made_up import evaluation, evidence_of, record
 
+from repro.evidence import Evidence
 from repro.falls import domain_shift, falls, image_use, image_use_sentences, labels, robustness
+from repro.render import Table
+from repro.scoring import scoring_rules
 from repro.stats import holm, t_against_zero
 
 SYNTHETIC = ("synthetic", "synthetic")
@@ -61,7 +66,22 @@ def test_a_run_without_evaluation_says_not_run():
     records, evaluations = made({"full": {}, "text_only": {}})
     frame = robustness(evidence_of(records, [e for e in evaluations if e["variant"] == "full"])).frame
     row = frame[frame.block.str.contains("synthetic") & (frame.system == "text only")].iloc[0]
-    assert (row["n"], row["F1"], row["fall: no image"]) == ("3", "not run", "not run")
+    assert (row["n"], row["F1"], row["fall: no image"]) == ("0", "not run", "not run")
+
+
+@pytest.mark.parametrize("table", [robustness, domain_shift, scoring_rules])
+def test_n_is_the_number_of_evaluations(table: Callable[[Evidence], Table]):
+    records, evaluations = made({"full": {}, "text_only": {}})
+    made_of = table(evidence_of(records, [e for e in evaluations if (e["variant"], e["seed"]) != ("full", 1)]))
+    n = made_of.frame[made_of.frame.block.str.contains("synthetic")].set_index("system")["n"]
+    assert (n["CLAMP"], n["text only"]) == ("2", "3")
+
+
+def test_a_condition_that_fewer_seeds_were_evaluated_under_says_so():
+    records, evaluations = made({"full": {"no_image": 0.3}})
+    del evaluations[2]["evaluation"]["conditions"]["no_image"]
+    row = robustness(evidence_of(records, evaluations)).frame.iloc[0]
+    assert (row["n"], row["fall: no image"]) == ("3", "30.2 ± 0.3 (2 seeds)")
 
 
 def test_who_uses_the_image_follows_from_the_falls():
@@ -109,7 +129,7 @@ def test_domain_shift_shows_f1_and_fall_and_names_the_highest():
     assert row["the other data set: fall"] == "20.0 ± 0.4"
     clean, shifted = (float(row[name].split(" ")[0]) for name in ("F1", "the other data set: F1"))
     assert clean - shifted == pytest.approx(20.0, abs=0.11)
-    assert "CLAMP falls by 20.0 ± 0.4" in table.findings[1]
+    assert re.search(r"CLAMP falls by 20\.0 ± 0\.4 to [\d.]+ \(3 seeds\)", table.findings[1])
     assert "(text only, 3 seeds)" in table.findings[1]
     columns = table.frame.loc[table.frame.block.str.contains("2015, profile offline"), "unseen looks: F1"]
     assert (columns == "").all()  # no such condition on real tweets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,9 @@ def test_counterfactual_rates_are_of_the_aspects_found_before():
 def test_who_follows_most_is_read_off_the_counts():
     right = counterfactual_table(tallied(runs("full", "no_paf"), {"full": 180, "no_paf": 60})).findings[1]
     swapped = counterfactual_table(tallied(runs("full", "no_paf"), {"full": 60, "no_paf": 180})).findings[1]
-    assert "most often with CLAMP (91.0 %) and least often with no progressive fusion" in right
+    assert "most often with CLAMP (91.0 %, 3 seeds) and least often with no progressive fusion" in right
     assert "most often with no progressive fusion" in swapped
-    assert "least often with CLAMP (31.0 %)" in swapped
+    assert "least often with CLAMP (31.0 %, 3 seeds)" in swapped
     same = counterfactual_table(tallied(runs("full", "no_paf"), {"full": 60, "no_paf": 60}))
     assert len(same.findings) == 1
 
@@ -91,6 +92,23 @@ def test_no_counterfactual_no_rate(of: Records):
     table = counterfactual_table(evidence_of(of, evaluations))
     assert table.findings == ("CLAMP: not run.",)
     assert row_of(table)["own mouth: label follows"] == "not run"
+
+
+def test_a_ranking_of_unequally_many_seeds_names_both_numbers():
+    records = [*runs("full"), record("no_paf")]
+    (*_, said) = counterfactual_table(tallied(records, {"full": 60, "no_paf": 180})).findings
+    assert "most often with no progressive fusion (one plain cross-attention) (90.0 %, one seed)" in said
+    assert "least often with CLAMP (31.0 %, 3 seeds)" in said
+    evaluations = [evaluation(r) for r in records]
+    for e in evaluations:
+        e["evaluation"]["mechanism"]["calibration"]["right"] = [9 * (e["variant"] == "full") * k for k in range(15)]
+        e["evaluation"]["mechanism"]["alignment"]["auc"] = 0.7
+    evidence = evidence_of(records, evaluations)
+    (said,) = FIGURES["calibration"].sentences(evidence)
+    assert re.search(r"of 2 systems the lowest is [\d.]+ ± 0.0 % \(CLAMP, 3 seeds\), the highest", said)
+    assert said.endswith("% (no PAF, one seed).")
+    (said,) = FIGURES["alignment"].sentences(evidence)
+    assert said.endswith("the highest is 0.70 (no progressive fusion (one plain cross-attention), one seed).")
 
 
 # Visual noise
@@ -146,6 +164,17 @@ def test_stages_that_seeds_do_not_share_have_no_course():
     said = noise_suppression(evidence_of(records), {}).findings
     assert said[-1].startswith("CLAMP's seeds have unlike stages")
     assert "From stage to stage" in noise_suppression(evidence_of(records[1:]), {}).findings[-1]
+
+
+def test_n_in_noise_is_of_what_was_evaluated():
+    records = runs("full", "no_paf")
+    evaluations = [evaluation(r) for r in records if r["seed"] or r["variant"] == "no_paf"]
+    table = noise_suppression(evidence_of(records, evaluations), {})
+    row = row_of(table, system="CLAMP")
+    assert (row["n"], row["fall: noise sd 64"]) == ("2", "10.0 ± 0.0")
+    assert row["attention on distractors: first stage"].endswith(" (3 seeds)")
+    other = row_of(table, system="no progressive")
+    assert (other["n"], "seeds" in other["attention on distractors: first stage"]) == ("3", False)
 
 
 # Gradient interference
@@ -211,6 +240,8 @@ def test_runs_without_cosines_stand_beside_those_with_them():
     records = pulled({"full": 2, "no_ama": 15})
     del records[0]["result"]["interference"]
     figure = drawn("interference", evidence_of(records))
+    shown = row_of(interference(evidence_of(records), {}), block="synthetic", system="CLAMP")
+    assert (shown["n"], shown["negative: tagging~global"]) == ("3", "0.0 ± 0.0 (2 seeds)")
     lines = {line.get_label(): line for line in figure.axes[1].lines}
     assert list(lines["AMA"].get_xdata()) == list(lines["equal weights"].get_xdata()) == list(range(1, 21))
 
@@ -369,7 +400,9 @@ def test_curves_of_interference_are_the_records(everything: Evidence):
     assert lines["equal weights"].get_ydata()[-1] == pytest.approx((0.25 + 0.1) / 2)
     assert len(figure.axes) == 4
     (said,) = FIGURES["interference"].sentences(everything)
-    assert "with AMA tagging and aspect (10.0 %); with equal weights tagging and aspect (75.0 %)" in said
+    assert (
+        "with AMA tagging and aspect (10.0 %, 3 seeds); with equal weights tagging and aspect (75.0 %, 3 seeds)" in said
+    )
 
 
 def test_maps_are_of_the_tweets_that_the_generator_makes(everything: Evidence):

@@ -62,6 +62,8 @@ def draw(evidence: Evidence) -> Figure:
         by_step.set_ylabel("mean cosine of all pairs")
         of_loss.set_ylabel("sd of the tagging loss")
         of_norm.set_ylabel("relative sd of gradient norm")
+        for axis in (of_loss, of_norm):
+            axis.set_ylim(bottom=0)  # once all is drawn: it ends the scaling of the top
     legend_below(figure, list(grid.flat), list(WEIGHTINGS.values()), columns=3)
     return figure
 
@@ -96,7 +98,6 @@ def _by_epoch(
         band(axis, range(1, max(map(len, runs)) + 1), runs, **style)
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_ylim(bottom=0)
 
 
 def sentences(evidence: Evidence) -> tuple[str, ...]:

@@ -405,6 +405,17 @@ def test_curves_of_interference_are_the_records(everything: Evidence):
     )
 
 
+def test_the_highest_of_the_weightings_is_within_the_panel():
+    records = pulled({"full": 2, "no_ama": 15})
+    for r in records:
+        for epoch in r["result"]["curve"]:
+            epoch["loss_sd"]["tagging"] *= 5 if r["variant"] == "no_ama" else 1
+    of_loss = drawn("interference", evidence_of(records)).axes[2]
+    highest = max(max(line.get_ydata()) for line in of_loss.lines)
+    assert of_loss.get_ylim()[0] == 0
+    assert of_loss.get_ylim()[1] > highest == pytest.approx(5.0)
+
+
 def test_maps_are_of_the_tweets_that_the_generator_makes(everything: Evidence):
     shown = shown_tweets(everything)
     assert len(shown) >= 3

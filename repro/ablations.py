@@ -8,6 +8,7 @@ import pandas as pd
 from clamp.config import TASKS
 from repro.cells import DATASET_TITLES, Block, Cell, Comparison, Place
 from repro.evidence import Evidence
+from repro.experiments import PROFILES
 from repro.footer import SELECTION, TESTS, Marks, provenance_footer
 from repro.render import BLOCK, NOT_RUN, Table, between, interval, mean_and_sd, p_value, percent, signed
 from repro.stats import SIGNIFICANCE, minimum_detectable_difference
@@ -24,7 +25,7 @@ def ablations(evidence: Evidence, place: Place) -> Table:
     return Table(
         name=f"ablations_{dataset}" if profile == dataset else f"ablations_{dataset}_{profile}",
         title=title,
-        about="Each variant lacks or changes one part, or is another system; the data and the training are CLAMP's.",
+        about=_about(profile),
         findings=(_ablation_finding(block, compared), *bounds_findings(block.get("full"))),
         frame=pd.DataFrame([{BLOCK: f"Profile {profile}", **row} for row in rows]),
         footer=(
@@ -36,6 +37,19 @@ def ablations(evidence: Evidence, place: Place) -> Table:
             SELECTION,
             *provenance_footer([block] if block else [], marks),
         ),
+    )
+
+
+def _about(profile: str) -> str:
+    tuned = [
+        f"{VARIANTS[variant].label} ({', '.join(f'{name} {value}' for name, value in changes.items())})"
+        for variant, changes in PROFILES[profile].tuned.items()
+        if variant in SUITE
+    ]
+    exception = f", but for settings chosen on dev: {'; '.join(tuned)}" if tuned else ""
+    return (
+        "Each variant lacks or changes one part, or is another system; the tweets and the training are "
+        f"CLAMP's{exception}."
     )
 
 

@@ -84,6 +84,12 @@ def blocks(
     return found
 
 
+def image_told_shares(block: Block) -> list[float]:
+    """Which shares of the polarities only the image tells, in the generated tweets of these runs."""
+    data = [record["config"]["data"] for cell in block.values() for record in cell.records]
+    return sorted({one["synthetic"]["image_told_share"] for one in data if one["name"] == "synthetic"})
+
+
 def _run_of(record: Record) -> tuple[str, ...]:
     return tuple(str(record[name]) for name in ("profile", "experiment", "variant", "seed", "key"))
 
@@ -92,7 +98,7 @@ def _run_of(record: Record) -> tuple[str, ...]:
 class Comparison:
     """A contrast of joint test F1 over the seeds that all its cells have; None where too few of them forbid a test.
 
-    `by_seed` is its value for each of them. `p_tweets` and `p_seeds` are adjusted over the comparisons made together;
+    `by_seed` is its value for each of them. `p_tweets` and `p_seeds` are adjusted over the comparisons of one table;
     `p_randomisation` is a plain check, of two systems only.
     """
 
@@ -134,23 +140,36 @@ def compare_contrasts(contrasts: Sequence[Contrast], resamples: int = RESAMPLES)
 
     Seeds are paired where all ran on the same tweets. Fewer than three shared seeds: a difference without a test.
     """
-    shared = [_shared_records([cell for _, cell in contrast]) for contrast in contrasts]
-    weights = [[weight for weight, _ in contrast] for contrast in contrasts]
-    by_seed = [
-        tuple((np.array(w) @ [_f1(records) for records in s]).tolist()) for w, s in zip(weights, shared, strict=True)
-    ]
-    tested = [i for i, values in enumerate(by_seed) if len(values) >= LEAST_SEEDS]
-    counts = {i: [_counts(records) for records in shared[i]] for i in tested}
-    bootstraps = {i: bootstrap_contrast(list(zip(weights[i], counts[i], strict=True)), resamples) for i in tested}
-    p_tweets = dict(zip(tested, holm([bootstraps[i].p for i in tested]), strict=True))
-    p_seeds = dict(zip(tested, holm([t_against_zero(by_seed[i]) for i in tested]), strict=True))
-    randomised = {
-        i: approximate_randomisation(counts[i][0], counts[i][1], resamples) for i in tested if weights[i] == [1.0, -1.0]
-    }
-    return [
-        Comparison(values, bootstraps.get(i), p_tweets.get(i), p_seeds.get(i), randomised.get(i))
-        for i, values in enumerate(by_seed)
-    ]
+    return adjusted([_tested(contrast, resamples) for contrast in contrasts])
+
+
+def adjusted(comparisons: Sequence[Comparison], others: Sequence[float] = ()) -> list[Comparison]:
+    """The same, as adjusted when these are the comparisons of one table (Holm), whatever they were adjusted over.
+
+    `others` are the p values of that table's other tests over seeds.
+    """
+    tested = [i for i, comparison in enumerate(comparisons) if comparison.bootstrap is not None]
+    p_tweets = dict(zip(tested, holm([c.bootstrap.p for c in comparisons if c.bootstrap is not None]), strict=True))
+    p_seeds = dict(zip(tested, holm([*p_over_seeds(comparisons), *others])[: len(tested)], strict=True))
+    return [replace(c, p_tweets=p_tweets.get(i), p_seeds=p_seeds.get(i)) for i, c in enumerate(comparisons)]
+
+
+def p_over_seeds(comparisons: Sequence[Comparison]) -> list[float]:
+    """The unadjusted p over seeds of those that were tested."""
+    return [t_against_zero(c.by_seed) for c in comparisons if c.bootstrap is not None]
+
+
+def _tested(contrast: Contrast, resamples: int) -> Comparison:
+    """Without its p values over tweets and seeds, which are for a table to adjust."""
+    weights, shared = [weight for weight, _ in contrast], _shared_records([cell for _, cell in contrast])
+    by_seed = tuple((np.array(weights) @ [_f1(records) for records in shared]).tolist())
+    if len(by_seed) < LEAST_SEEDS:
+        return Comparison(by_seed, None, None, None, None)
+    counts = [_counts(records) for records in shared]
+    bootstrap = bootstrap_contrast(list(zip(weights, counts, strict=True)), resamples)
+    of_two = weights == [1.0, -1.0]
+    p_randomisation = approximate_randomisation(counts[0], counts[1], resamples) if of_two else None
+    return Comparison(by_seed, bootstrap, None, None, p_randomisation)
 
 
 def _shared_records(cells: Sequence[Cell]) -> list[list[Record]]:

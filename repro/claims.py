@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from repro.cells import PLACES, Block, Cell, Comparison, Place, Record
+from repro.cells import PLACES, Block, Cell, Comparison, Place, Record, adjusted, p_over_seeds
 from repro.evidence import Evidence
 from repro.falls import falls
 from repro.footer import SELECTION, TESTS, provenance_footer
@@ -58,17 +58,53 @@ class Entry:
     missing: str = NOT_RUN  # why there is no effect
 
 
+@dataclass(frozen=True)
+class _Tests:
+    """Every test of the ledger, adjusted over all of it.
+
+    `f1` has CLAMP minus a variant, by place and variant; `inside` the p over seeds of claims about what happens inside,
+    by place and claim.
+    """
+
+    f1: dict[tuple[Place, str], Comparison]
+    inside: dict[tuple[Place, str], float]
+
+
 def ledger(evidence: Evidence) -> dict[Place, list[Entry]]:
     """Every claim at every place where it can be tested."""
+    tests = _tests(evidence)
     return {
         place: [
-            _beats_baselines(evidence, place),
-            *(_part(evidence, place, claim, variant) for claim, variant in PARTS.items()),
-            *_mechanisms(evidence, place),
+            _beats_baselines(tests, place),
+            *(_part(tests, place, claim, variant) for claim, variant in PARTS.items()),
+            *_mechanisms(evidence.block(place), tests, place),
             *([_as_reported(evidence, place[1])] if place[0] == "paper" else []),
         ]
         for place in PLACES
     }
+
+
+def _tests(evidence: Evidence) -> _Tests:
+    f1 = {(place, v): c for place in PLACES for v, c in _clamp_minus(evidence, place).items()}
+    values = {
+        (place, claim): measure(evidence.block(place))
+        for place in PLACES
+        for claim, _, measure in _testable_inside(place)
+    }
+    raw = {of: t_against_zero(found) for of, found in values.items() if len(found) >= LEAST_SEEDS}
+    over_seeds = holm([*p_over_seeds(list(f1.values())), *raw.values()])
+    return _Tests(
+        dict(zip(f1, adjusted(list(f1.values()), list(raw.values())), strict=True)),
+        dict(zip(raw, over_seeds[len(over_seeds) - len(raw) :], strict=True)),
+    )
+
+
+def _clamp_minus(evidence: Evidence, place: Place) -> dict[str, Comparison]:
+    """The variants of which some claim speaks, as other tables adjust them."""
+    against_full, main = evidence.against_full.get(place, {}), evidence.main[place[1]]
+    parts = {v: against_full[v].turned() for v in PARTS.values() if v in against_full}
+    baselines = {v: main[place[0], "full", v] for v in GROUPS["baselines"] if (place[0], "full", v) in main}
+    return parts | baselines
 
 
 # Claims about F1
@@ -109,17 +145,14 @@ def _f1_entry(claim: str, test: str, comparison: Comparison | None) -> Entry:
     )
 
 
-def _part(evidence: Evidence, place: Place, claim: str, variant: str) -> Entry:
-    against = evidence.against_full.get(place, {}).get(variant)
-    comparison = None if against is None else against.turned()
-    return _f1_entry(claim, f"F1 of CLAMP minus that of: {VARIANTS[variant].label}", comparison)
+def _part(tests: _Tests, place: Place, claim: str, variant: str) -> Entry:
+    return _f1_entry(claim, f"F1 of CLAMP minus that of: {VARIANTS[variant].label}", tests.f1.get((place, variant)))
 
 
-def _beats_baselines(evidence: Evidence, place: Place) -> Entry:
+def _beats_baselines(tests: _Tests, place: Place) -> Entry:
     """The weakest of the comparisons with the baselines: all must be ahead, and one that is not decides."""
-    profile, dataset = place
     baselines = GROUPS["baselines"]
-    compared = {b: c for b in baselines if (c := evidence.main[dataset].get((profile, "full", b))) and c.by_seed}
+    compared = {b: c for b in baselines if (c := tests.f1.get((place, b))) and c.by_seed}
     if not compared:
         return Entry(BEATS_OTHERS, "F1 of CLAMP minus that of each baseline", "not run")
     judged = {name: judgement_of(comparison) for name, comparison in compared.items()}
@@ -137,26 +170,28 @@ def _beats_baselines(evidence: Evidence, place: Place) -> Entry:
 
 
 def _as_reported(evidence: Evidence, dataset: str) -> Entry:
-    values, judged = judge(evidence, dataset)
+    values, against, _ = judged = judge(evidence, dataset)
     claim = f"CLAMP reaches {published_f1(evidence, dataset)} F1"
-    difference, half = judged.difference, judged.half_width
+    difference, half = against.difference, against.half_width
     over_seeds = None if difference is None or half is None else (difference - half, difference + half)
-    test = "measured minus reported, prediction interval"
-    return Entry(claim, test, _OF_THE_PAPER[judged.verdict], len(values), difference, None, over_seeds)
+    test = "; ".join(filter(None, ["measured minus reported, prediction interval", judged.note]))
+    return Entry(claim, test, _OF_THE_PAPER[against.verdict], len(values), difference, None, over_seeds)
 
 
 # Claims about what happens inside
 
 
-def _mechanisms(evidence: Evidence, place: Place) -> list[Entry]:
-    """Tested over seeds alone, by t tests that are adjusted together."""
-    block = evidence.block(place)
-    found = [(claim, test, measure(block)) for claim, test, where, measure in _MECHANISMS if where in (None, place[0])]
-    tested = [i for i, (_, _, values) in enumerate(found) if len(values) >= LEAST_SEEDS]
-    p = dict(zip(tested, holm([t_against_zero(found[i][2]) for i in tested]), strict=True))
-    ran = all(variant in block for variant in _OF_MECHANISMS)
-    missing = NOT_RECORDED if ran else NOT_RUN
-    return [_seed_entry(claim, test, values, p.get(i), missing) for i, (claim, test, values) in enumerate(found)]
+def _mechanisms(block: Block, tests: _Tests, place: Place) -> list[Entry]:
+    """Tested over seeds alone, by t tests."""
+    missing = NOT_RECORDED if all(variant in block for variant in _OF_MECHANISMS) else NOT_RUN
+    return [
+        _seed_entry(claim, test, measure(block), tests.inside.get((place, claim)), missing)
+        for claim, test, measure in _testable_inside(place)
+    ]
+
+
+def _testable_inside(place: Place) -> list[tuple[str, str, Callable[[Block], list[float]]]]:
+    return [(claim, test, measure) for claim, test, where, measure in _MECHANISMS if where in (None, place[0])]
 
 
 def _seed_entry(claim: str, test: str, values: Sequence[float], p: float | None, missing: str) -> Entry:
@@ -254,8 +289,8 @@ def claims_table(entries: dict[Place, list[Entry]], evidence: Evidence) -> Table
             f"the one over seeds are below {SIGNIFICANCE}, in the claim's direction; what happens inside is tested "
             "over seeds alone. Not supported: both say the opposite, or both intervals end below one point of F1. "
             f"Undecided: anything else, and whatever has fewer than {LEAST_SEEDS} seeds.",
-            f"{TESTS} Claims about F1 are adjusted in the tables that compare the same systems: main results and "
-            "ablations.",
+            f"{TESTS} Here claims about F1 and about what happens inside are adjusted together, over all places; main "
+            "results and ablations are adjusted over their own tests, and can say otherwise of the same two systems.",
             SELECTION,
             *provenance_footer(list(evidence.grouped.values()), evidence.marks),
         ),

@@ -26,7 +26,8 @@ class Evidence:
     """Cells by place, published figures, trials on dev, how rows are marked, and the number of resamples.
 
     `swept` are the systems on generated tweets of other difficulty, which only the sweep's table and figure show.
-    A comparison is tested once, among those of one table, and has the same p value wherever it is spoken of.
+    Comparisons are adjusted over those of the table that shows them: the same two systems can have another p in another
+    table, which holds other comparisons.
     """
 
     grouped: dict[Place, Block]
@@ -49,7 +50,7 @@ class Evidence:
 
     @cached_property
     def against_full(self) -> dict[Place, dict[str, Comparison]]:
-        """Place -> variant -> that variant minus CLAMP, adjusted over the place."""
+        """Place -> variant -> that variant minus CLAMP, adjusted over the place, which has an ablation table."""
         found = {}
         for place, block in self.grouped.items():
             others = [v for v in SUITE if v != "full" and v in block and "full" in block]
@@ -59,7 +60,7 @@ class Evidence:
 
     @cached_property
     def main(self) -> dict[str, dict[tuple[str, str, str], Comparison]]:
-        """Data set -> (profile, one, other) -> the first minus the other, adjusted over the data set."""
+        """Data set -> (profile, one, other) -> the first minus the other, adjusted over the data set's main table."""
         found = {}
         for dataset in DATASET_TITLES:
             pairs = {

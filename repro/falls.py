@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 
 from clamp.config import Config, DataConfig
-from repro.cells import PLACES, Cell, Place
+from repro.cells import GENERATED, PLACES, Cell, Place, image_told_shares
 from repro.conditions import Group, conditions
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
-from repro.render import NOT_RUN, Table, between, mean_and_sd, p_value, percent, seeds, signed
-from repro.rows import Row, frame_by_place, place_title
+from repro.render import NOT_RUN, Table, between, mean_and_sd, of_fewer, p_value, percent, seeds, signed
+from repro.rows import Row, evaluated, frame_by_place, place_title
 from repro.stats import LEAST_SEEDS, SIGNIFICANCE, holm, summarise, t_against_zero
 from repro.variants import GROUPS, SUITE
 
@@ -19,7 +19,8 @@ OTHERS_IMAGE = "other_image"
 _DESCRIBED = ("full_description", "single_cross_attention_description")
 _NOTE = (
     "A fall is F1 on the unchanged test split minus F1 under the condition, by the same checkpoint: mean ± standard "
-    "deviation over the n seeds, in points. Every system sees the same changed tweets. Blank: it does not apply."
+    "deviation over the n seeds that were evaluated, in points. Every system sees the same changed tweets. Blank: it "
+    "does not apply."
 )
 
 
@@ -62,6 +63,10 @@ def _clean(cell: Cell) -> str:
     return mean_and_sd([e["evaluation"]["clean"]["joint"]["f1"] for e in cell.evaluations])
 
 
+def _averaged(cell: Cell, values: list[float]) -> str:
+    return of_fewer(mean_and_sd(values), values, evaluated(cell))
+
+
 # Domain shift
 
 
@@ -78,8 +83,8 @@ def domain_shift(evidence: Evidence) -> Table:
         made = {"F1": _clean(cell)}
         for name in _applicable(evidence, place, "shift"):
             if falls(cell, name):
-                made[f"{labels('shift')[name]}: F1"] = mean_and_sd(f1_under(cell, name))
-                made[f"{labels('shift')[name]}: fall"] = mean_and_sd(falls(cell, name))
+                made[f"{labels('shift')[name]}: F1"] = _averaged(cell, f1_under(cell, name))
+                made[f"{labels('shift')[name]}: fall"] = _averaged(cell, falls(cell, name))
         return made
 
     return Table(
@@ -88,7 +93,7 @@ def domain_shift(evidence: Evidence) -> Table:
         about="Every system is trained and selected on its own data set and tested on tweets of another kind: the "
         "other Twitter data set, or generated tweets with clauses, looks or numbers of distractors not seen before.",
         findings=tuple(_shift_finding(evidence, place) for place in PLACES),
-        frame=frame_by_place(evidence, columns, row, _variants),
+        frame=frame_by_place(evidence, columns, row, _variants, evaluated),
         footer=(
             _NOTE,
             "The other Twitter data set is always read with caption and faces as proxy. Part of any fall is that the "
@@ -109,8 +114,8 @@ def _shift_finding(evidence: Evidence, place: Place) -> str:
             best = block[max(means, key=lambda variant: means[variant])]
             parts.append(
                 f"{labels('shift')[name]}: CLAMP falls by {mean_and_sd(falls(full, name))} to "
-                f"{percent(means['full'])}, the highest mean of the {len(means)} systems is "
-                f"{percent(means[best.variant])} ({best.label}, {seeds(len(f1_under(best, name)))})"
+                f"{percent(means['full'])} ({seeds(len(falls(full, name)))}), the highest mean of the {len(means)} "
+                f"systems is {percent(means[best.variant])} ({best.label}, {seeds(len(f1_under(best, name)))})"
             )
     return f"{place_title(place)}: {'; '.join(parts) or f'CLAMP {NOT_RUN}'}."
 
@@ -128,7 +133,7 @@ def robustness(evidence: Evidence) -> Table:
         if not cell.evaluations:
             return dict.fromkeys(columns(place), NOT_RUN)
         fallen = {name: falls(cell, name) for name in _applicable(evidence, place, "robustness")}
-        made = {f"fall: {labels('robustness')[name]}": mean_and_sd(f) for name, f in fallen.items() if f}
+        made = {f"fall: {labels('robustness')[name]}": _averaged(cell, f) for name, f in fallen.items() if f}
         return {"F1": _clean(cell), **made}
 
     return Table(
@@ -137,18 +142,23 @@ def robustness(evidence: Evidence) -> Table:
         about="The test tweets keep their annotation and lose something: the image, its sharpness, parts of its "
         "description, or letters of the words. A system that uses the image falls when it is given another tweet's.",
         findings=tuple(image_use_sentences(evidence)),
-        frame=frame_by_place(evidence, columns, row, _variants),
+        frame=frame_by_place(evidence, columns, row, _variants, evaluated),
         footer=(
             _NOTE,
-            "On generated tweets half of the polarities can be read from the image alone. In the profile offline the "
-            "image is the text that tools said of it.",
+            f"{_told_by_images(evidence)}In the profile offline the image is the text that tools said of it.",
             f"A system is said to use the image where its fall with another tweet's image is positive over at least "
-            f"{LEAST_SEEDS} seeds: t test against zero, Holm-adjusted over the systems named for one data set, p below "
+            f"{LEAST_SEEDS} seeds: t test against zero, Holm-adjusted over all systems named above, p below "
             f"{SIGNIFICANCE}.",
             SELECTION,
             *provenance_footer(list(evidence.grouped.values()), evidence.marks),
         ),
     )
+
+
+def _told_by_images(evidence: Evidence) -> str:
+    shares = image_told_shares(evidence.block(GENERATED))
+    listed = " or ".join(f"{share:.0%}" for share in shares)
+    return f"Of the polarities in generated tweets {listed} can be read from the image alone. " if shares else ""
 
 
 @dataclass(frozen=True)
@@ -174,14 +184,19 @@ class ImageUse:
 
 
 def image_use(evidence: Evidence) -> dict[Place, list[ImageUse]]:
-    """CLAMP and the baselines that were evaluated with another tweet's image; p adjusted over those of one place."""
-    uses = {}
-    for place in PLACES:
-        seen = [cell for v, cell in evidence.block(place).items() if v in GROUPS["main"] and falls(cell, OTHERS_IMAGE)]
-        fallen = {cell.variant: falls(cell, OTHERS_IMAGE) for cell in seen}
-        tested = [v for v, values in fallen.items() if len(values) >= LEAST_SEEDS]
-        p = dict(zip(tested, holm([t_against_zero(fallen[v]) for v in tested]), strict=True))
-        uses[place] = [ImageUse(cell, fallen[cell.variant], p.get(cell.variant)) for cell in seen]
+    """CLAMP and the baselines that were evaluated with another tweet's image; p adjusted over those of all places."""
+    fallen = {
+        (place, v): falls(cell, OTHERS_IMAGE)
+        for place in PLACES
+        for v, cell in evidence.block(place).items()
+        if v in GROUPS["main"]
+    }
+    tested = [system for system, values in fallen.items() if len(values) >= LEAST_SEEDS]
+    p = dict(zip(tested, holm([t_against_zero(fallen[system]) for system in tested]), strict=True))
+    uses: dict[Place, list[ImageUse]] = {place: [] for place in PLACES}
+    for (place, v), values in fallen.items():
+        if values:
+            uses[place].append(ImageUse(evidence.block(place)[v], values, p.get((place, v))))
     return uses
 
 

@@ -190,7 +190,7 @@ def _loss_weights(panels: Panels, todays_hashes: Collection[str]) -> Figure:
         lowest = records[0]["config"]["model"]["aggregation"]["lowest"]
         steps = max((log["step"] for log in logs), key=len)
         for task, (color, line, width) in TASK_STYLES.items():
-            if task in logs[0]["s"]:
+            if all(task in log["s"] for log in logs):
                 runs = [np.exp(-np.array(log["s"][task])) / 2 for log in logs]
                 band(axis, steps, runs, label=task, color=color, linestyle=line, linewidth=width)
         for bound in sorted({lowest[task] for task in logs[0]["s"]}):

@@ -16,13 +16,13 @@ from repro.variants import VARIANTS
 _SOFTWARE = ("torch", "triton", "transformers", "tokenizers", "numpy")
 SELECTION = (
     "Selection, ours: the epoch with the best joint F1 on the data set's own dev split, the earlier one on ties; "
-    "test is scored once, at that epoch."
+    "scores on test are of that epoch, and test decides nothing."
 )
 
 TESTS = (
     f"Tests need {LEAST_SEEDS} seeds that both systems have: a paired bootstrap over tweets ({RESAMPLES:,} resamples, "
     "F1 averaged over seeds in each, conditional on these seeds) and a paired t test over seeds, both Holm-adjusted "
-    "within this table."
+    "over all tests of this table; in another table the same two systems can have another p."
 )
 
 
@@ -36,12 +36,15 @@ class Marks:
         return "{} on a CPU, {} on a GPU".format(*self.todays_hashes)
 
     def of(self, cell: Cell, block: Block) -> str:
-        """A dagger for records of other sources; a double dagger for training or data settings unlike the block's."""
-        own = {*VARIANTS[cell.variant].overrides, *PROFILES[cell.records[0]["profile"]].tuned.get(cell.variant, {})}
-        reference = _settings(next(iter(block.values())).records[0], own)
+        """A dagger for records of other sources; a double dagger for settings unlike the block's first system's.
+
+        What either of the two systems is made to change is left out of that, but has to be the same in all its seeds.
+        """
+        reference = next(iter(block.values()))
+        apart = {*_made_to_change(cell), *_made_to_change(reference)}
+        shared, own = _settings(reference.records[0], apart), _settings(cell.records[0])
         foreign = any(record["provenance"]["source_hash"] not in self.todays_hashes for record in cell.records)
-        models = [record["config"]["model"] for record in cell.records]
-        mixed = any(_settings(r, own) != reference for r in cell.records) or any(m != models[0] for m in models)
+        mixed = any(_settings(r, apart) != shared or _settings(r) != own for r in cell.records)
         return ("†" if foreign else "") + ("‡" if mixed else "")
 
     def footnotes(self, shown: Sequence[Block]) -> list[str]:
@@ -50,7 +53,10 @@ class Marks:
         if "†" in signs:
             notes.append(f"† has runs made by other sources than today's ({self}).")
         if "‡" in signs:
-            notes.append("‡ has runs with other training, data or model settings than its block or its other seeds.")
+            notes.append(
+                "‡ has runs with other training, data or model settings than its block, beside what makes it another "
+                "system, or than its other seeds."
+            )
         return notes
 
 
@@ -72,16 +78,21 @@ def provenance_footer(shown: Sequence[Block], marks: Marks) -> list[str]:
     evaluated = [e["evaluation_hash"] for block in shown for cell in block.values() for e in cell.evaluations]
     if evaluated:
         facts["Sources of evaluation (hash)"] = evaluated
-    runs = [f"{len(made_by)} runs; n in each row is the number of seeds."]
+    runs = [f"{len(made_by)} runs; n in each row is the number of seeds that it averages."]
     return [*marks.footnotes(shown), *runs, *(f"{k}: {'; '.join(sorted(set(v)))}." for k, v in facts.items())]
 
 
-def _settings(record: Record, own: Collection[str]) -> object:
-    """What all rows of a block should share: training and data, but for the seed and what a variant changes (`own`)."""
-    own = {"train.seed", "data.visual", "data.proxy_fields", *own}
-    config = record["config"]
-    settings = {part: _dotted(config[part], f"{part}.") for part in ("train", "data")}
-    return {part: {k: v for k, v in values.items() if k not in own} for part, values in settings.items()}
+def _made_to_change(cell: Cell) -> set[str]:
+    """The fields, or parents of fields, in which a system differs from others by design."""
+    tuned = PROFILES[cell.records[0]["profile"]].tuned.get(cell.variant, {})
+    return {"data.visual", "data.proxy_fields", *VARIANTS[cell.variant].overrides, *tuned}
+
+
+def _settings(record: Record, apart: Collection[str] = ()) -> dict[str, Any]:
+    """A record's config by dotted field, but for the seed and what is or lies in one of `apart`."""
+    left_out = {"train.seed", *apart}
+    within = tuple(f"{name}." for name in left_out)
+    return {k: v for k, v in _dotted(record["config"], "").items() if k not in left_out and not k.startswith(within)}
 
 
 def _dotted(values: dict[str, Any], prefix: str) -> dict[str, Any]:

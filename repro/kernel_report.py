@@ -5,7 +5,7 @@ Reports are committed as results/kernels/gpu.json and cpu.json. What neither hol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -225,9 +225,15 @@ FIGURES: dict[str, tuple[str, str, Callable[[Sequence[dict[str, Any]]], Figure |
 }
 
 
-def index_lines(folder: Path) -> list[str]:
-    """What the index of tables and figures says of the operators."""
-    reports = read_reports(folder)
-    lines = [f"- [kernels.md](kernels.md): {' '.join(table(reports).findings)}"]
-    drawn = {name: what for name, (what, kind, draw) in FIGURES.items() if kind in reports}
-    return lines + [f"- [{name}.png]({name}.png) ([pdf]({name}.pdf)): {what}" for name, what in drawn.items()]
+def captions(drawn: Collection[str]) -> dict[str, str]:
+    """Name -> caption of those figures that are among what was drawn."""
+    return {name: what for name, (what, _, _) in FIGURES.items() if name in drawn}
+
+
+def index_lines(folder: Path, drawn: Collection[str]) -> list[str]:
+    """What the index of tables and figures says of the operators; `drawn` names the figures that it may link."""
+    first = f"- [kernels.md](kernels.md): {' '.join(table(read_reports(folder)).findings)}"
+    return [
+        first,
+        *(f"- [{name}.png]({name}.png) ([pdf]({name}.pdf)): {what}" for name, what in captions(drawn).items()),
+    ]

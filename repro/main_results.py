@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from repro.cells import DATASET_TITLES, Block, Cell, Comparison, Place
+from repro.cells import DATASET_TITLES, Block, Cell, Comparison, Place, image_told_shares
 from repro.evidence import Evidence
 from repro.footer import SELECTION, TESTS, provenance_footer
 from repro.paper_verdicts import verdict_sentence
@@ -111,10 +111,8 @@ def _bounds(block: Block) -> list[dict[str, str]]:
 
     Of the aspects whose polarity only the image tells, a reader of the text guesses one in three right.
     """
-    configs = [record["config"]["data"] for cell in block.values() for record in cell.records]
-    shares = sorted({data["synthetic"]["image_told_share"] for data in configs if data["name"] == "synthetic"})
     rows = []
-    for share in shares:
+    for share in image_told_shares(block):
         for method, bound in (("oracle", 1.0), ("text-only bound", 1 - 2 / 3 * share)):
             joint = dict.fromkeys(("MABSA P", "MABSA R", "MABSA F1", "MASC accuracy"), percent(bound))
             mate = dict.fromkeys(("MATE P", "MATE R", "MATE F1"), percent(1.0))

@@ -10,7 +10,7 @@ from repro.evidence import Evidence
 from repro.footer import SELECTION, TESTS, provenance_footer
 from repro.render import BLOCK, NOT_RUN, Table, between, interval, mean_and_sd, p_value, percent, signed
 from repro.rows import place_title
-from repro.stats import CONFIDENCE, summarise
+from repro.stats import CONFIDENCE, SIGNIFICANCE, summarise
 
 CELLS = {
     "full": "PAF and MCL (CLAMP)",
@@ -39,9 +39,8 @@ _SHOWN = {
 def paf_mcl(evidence: Evidence) -> Table:
     """The four cells and the seven effects at each place."""
     rows, findings = [], []
-    for place in PLACES:
+    for place, effects in effects_by_place(evidence).items():
         block, start = evidence.block(place), {BLOCK: place_title(place)}
-        effects = effects_of(block, evidence.resamples)
         rows += [{**start, **_cell_row(label, block.get(v), evidence.resamples)} for v, label in CELLS.items()]
         rows += [{**start, **_effect_row(label, effects.get(label))} for label in EFFECTS]
         findings.append(_finding(place, effects))
@@ -53,8 +52,7 @@ def paf_mcl(evidence: Evidence) -> Table:
         findings=tuple(findings),
         frame=pd.DataFrame(rows).fillna(""),
         footer=(
-            f"{TESTS} They are adjusted over the effects of one block. An effect is called positive or negative where "
-            "both p values are below 0.05.",
+            f"{TESTS} An effect is called positive or negative where both p values are below {SIGNIFICANCE}.",
             "Without PAF: one plain cross-attention over patches, without gate and focus; MCL then uses its context.",
             SELECTION,
             *provenance_footer(
@@ -65,14 +63,22 @@ def paf_mcl(evidence: Evidence) -> Table:
     )
 
 
-def effects_of(block: Block, resamples: int) -> dict[str, Comparison]:
-    """Each effect whose cells were run."""
-    contrasts: dict[str, Contrast] = {}
+def effects_by_place(evidence: Evidence) -> dict[Place, dict[str, Comparison]]:
+    """Each effect whose cells were run, adjusted over those of all places."""
+    contrasts = {
+        (place, label): contrast for place in PLACES for label, contrast in _contrasts(evidence.block(place)).items()
+    }
+    compared = dict(zip(contrasts, compare_contrasts(list(contrasts.values()), evidence.resamples), strict=True))
+    return {place: {label: effect for (where, label), effect in compared.items() if where == place} for place in PLACES}
+
+
+def _contrasts(block: Block) -> dict[str, Contrast]:
+    found: dict[str, Contrast] = {}
     for label, weights in EFFECTS.items():
         needed = {variant: w for variant, w in zip(CELLS, weights, strict=True) if w}
         if all(variant in block for variant in needed):
-            contrasts[label] = [(weight, block[variant]) for variant, weight in needed.items()]
-    return dict(zip(contrasts, compare_contrasts(list(contrasts.values()), resamples), strict=True))
+            found[label] = [(weight, block[variant]) for variant, weight in needed.items()]
+    return found
 
 
 def _cell_row(label: str, cell: Cell | None, resamples: int) -> dict[str, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 
 from repro.cells import Block
@@ -10,10 +13,16 @@ from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd
 from repro.variants import SUITE
 
 
+def stages_of_seeds(reports: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], ...]]:
+    """Of each stage what every seed has; nothing where seeds differ in their stages, which then have no mean."""
+    levels = {tuple(stage["level"] for stage in report["stages"]) for report in reports}
+    return list(zip(*(report["stages"] for report in reports), strict=True)) if len(levels) == 1 else []
+
+
 def pointing(block: Block, marks: Marks) -> Table:
     """Where each stage of CLAMP looks for the aspects that only the image tells."""
     block = {variant: cell for variant, cell in block.items() if variant in SUITE}
-    rows, findings = [], []
+    rows, findings, unlike = [], [], []
     for cell in block.values():
         reports = [record["result"]["metrics"] for record in cell.records]
         if not all(report[split]["pointing"] for report in reports for split in ("dev", "test")):
@@ -24,7 +33,8 @@ def pointing(block: Block, marks: Marks) -> Table:
                 f"CLAMP points at the right cell for {mean_and_sd([s['pointing'] for s in best])} percent of the "
                 f"aspects that only the image tells, at the stage that points best on dev (n = {cell.n})."
             )
-        by_stage = zip(*[report["test"]["pointing"]["stages"] for report in reports], strict=True)
+        by_stage = stages_of_seeds([report["test"]["pointing"] for report in reports])
+        unlike += [] if by_stage else [cell.label]
         for title, stages in [*((f"{k}", stages) for k, stages in enumerate(by_stage, 1)), ("best on dev", best)]:
             rows.append(
                 {
@@ -49,6 +59,7 @@ def pointing(block: Block, marks: Marks) -> Table:
             "Pointing accuracy: the region with the most attention, averaged over heads and the aspect's words, lies "
             "in the cell that shows the aspect; a region of several cells scores one part in as many. Mean ± standard "
             "deviation over n seeds.",
+            *([f"Seeds with unlike stages, so that only the best is shown: {'; '.join(unlike)}."] if unlike else []),
             SELECTION,
             *provenance_footer([block], marks),
         ),

@@ -29,15 +29,15 @@ def regenerate(out: Path) -> str:
     paths = [path for table in tables for path in write_table(table, out)]
     paths += write_figures(records, out, todays_hashes) + kernel_report.write_kernel_report(results / "kernels", out)
     paths += mechanism_figures.write_figures(evidence, out) + cost_figures.write_figures(costs, out)
+    drawn = {path.stem for path in paths if path.suffix == ".png"}  # `out` can hold older pictures, of other records
 
     captions = planned_figures(records)
     listed = captions | mechanism_figures.captions(evidence) | cost_figures.captions(costs)
     first = out / "README.md"
-    lines = kernel_report.index_lines(results / "kernels")
+    lines = kernel_report.index_lines(results / "kernels", drawn)
     store.write_atomically(first, index(evidence, tables, listed, lines, len(records)))
 
-    captions |= {name: caption for name, (caption, _, _) in kernel_report.FIGURES.items()}
-    drawn = pictures(evidence, captions, operators, out)
-    drawn += mechanism_figures.pictures(evidence) + cost_figures.pictures(costs)
-    paths += write_report(evidence, [*tables, operators], drawn, out)
+    shown = pictures(evidence, captions | kernel_report.captions(drawn), operators)
+    shown += mechanism_figures.pictures(evidence) + cost_figures.pictures(costs)
+    paths += write_report(evidence, [*tables, operators], shown, out)
     return f"{1 + len(paths)} files of tables and figures, of {len(records)} runs; read {first} first"

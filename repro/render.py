@@ -127,6 +127,11 @@ def mean_and_sd(values: Sequence[float]) -> str:
     return percent(summary.mean) + (f" ± {percent(summary.sd)}" if summary.sd is not None else "")
 
 
+def of_fewer(text: str, values: Sequence[float], n: int) -> str:
+    """What a cell says of these values, with their number where it is not the n of the row."""
+    return text if len(values) == n else f"{text} ({seeds(len(values))})"
+
+
 def interval(values: Sequence[float]) -> str:
     summary = summarise(values)
     if summary.low is None or summary.high is None:

@@ -34,10 +34,9 @@ class Picture:
     sentences: tuple[str, ...]
 
 
-def pictures(evidence: Evidence, captions: dict[str, str], operators: Table | None, out: Path) -> list[Picture]:
-    """Every captioned figure that was drawn."""
-    drawn = {name: caption for name, caption in captions.items() if (out / f"{name}.png").exists()}
-    return [Picture(name, caption, figure_sentences(name, evidence, operators)) for name, caption in drawn.items()]
+def pictures(evidence: Evidence, captions: dict[str, str], operators: Table | None) -> list[Picture]:
+    """The figures of these captions, which have to be drawn of the same evidence."""
+    return [Picture(name, caption, figure_sentences(name, evidence, operators)) for name, caption in captions.items()]
 
 
 def write_report(evidence: Evidence, tables: Sequence[Table], figures: Sequence[Picture], out: Path) -> list[Path]:

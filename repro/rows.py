@@ -20,15 +20,21 @@ def place_title(place: Place) -> str:
     return f"{title[0].upper()}{title[1:]}, profile {profile}"
 
 
+def evaluated(cell: Cell) -> int:
+    """The n of a row that is made of evaluations: not every seed that was trained has one."""
+    return len(cell.evaluations)
+
+
 def frame_by_place(
     evidence: Evidence,
     columns: Callable[[Place], Sequence[str]],
     row: Callable[[Place, Cell], Row],
     variants: Callable[[Place], Sequence[str]] = lambda place: SUITE,
+    n: Callable[[Cell], int] = lambda cell: cell.n,
 ) -> pd.DataFrame:
     """A row for each of a place's `variants`, as `row` fills it; "not run" in all `columns` of one that was not run.
 
-    A place where nothing was run has one row that says so.
+    A place where nothing was run has one row that says so. `n` is how many seeds a row averages.
     """
     rows = []
     for place in PLACES:
@@ -41,7 +47,7 @@ def frame_by_place(
             cell = block.get(variant)
             if cell is not None:
                 label = cell.label + evidence.marks.of(cell, block)
-                rows.append({**start, "system": label, "n": str(cell.n), **row(place, cell)})
+                rows.append({**start, "system": label, "n": str(n(cell)), **row(place, cell)})
             elif means_something(variant, *place):
                 rows.append({**start, "system": VARIANTS[variant].label, **not_run})
     ordered = dict.fromkeys([BLOCK, "system", "n", *(c for place in PLACES for c in columns(place))])

@@ -9,7 +9,7 @@ from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.peer_rules import LABELS
 from repro.render import NOT_RECORDED, NOT_RUN, Table, between, mean_and_sd, percent, seeds, signed
-from repro.rows import Row, frame_by_place, place_title
+from repro.rows import Row, evaluated, frame_by_place, place_title
 from repro.stats import summarise
 from repro.variants import GROUPS
 
@@ -47,10 +47,11 @@ def scoring_rules(evidence: Evidence) -> Table:
         about="The predictions of each checkpoint are scored as the public code of published systems would score them; "
         "nothing else changes from column to column.",
         findings=tuple(_rules_finding(evidence, place) for place in PLACES),
-        frame=frame_by_place(evidence, lambda place: columns, row, _systems),
+        frame=frame_by_place(evidence, lambda place: columns, row, _systems, evaluated),
         footer=(
             *(f"{_JOINT[rule]}: {label}." for rule, label in LABELS.items()),
-            "Spread: the highest of the five joint F1 figures minus the lowest, of their means over seeds.",
+            "Mean ± standard deviation over the n seeds that were evaluated. Spread: the highest of the five joint F1 "
+            "figures minus the lowest, of their means over seeds.",
             "MASC of gold spans: macro-F1 as in scikit-learn; harmonic: of macro-precision and macro-recall "
             "(VLP-MABSA, ESAFN); micro: equal to accuracy (DQPSA).",
             SELECTION,
@@ -69,13 +70,18 @@ def _spread(cell: Cell) -> float:
 
 def _rules_finding(evidence: Evidence, place: Place) -> str:
     block = evidence.block(place)
-    spreads = {block[v].label: _spread(block[v]) for v in _systems(place) if v in block and block[v].evaluations}
+    spreads = {v: _spread(block[v]) for v in _systems(place) if v in block and block[v].evaluations}
     if not spreads:
         return f"{place_title(place)}: {NOT_RUN}."
-    largest = max(spreads, key=lambda label: spreads[label])
+
+    def said(variant: str) -> str:
+        return f"{percent(spreads[variant])} ({block[variant].label}, {seeds(evaluated(block[variant]))})"
+
+    largest, smallest = (of(spreads, key=lambda variant: spreads[variant]) for of in (max, min))
+    systems = f"{len(spreads)} system{'s' if len(spreads) > 1 else ''}"
     return (
-        f"{place_title(place)}: the rule alone moves joint F1 by up to {percent(spreads[largest])} ({largest}), and by "
-        f"{percent(min(spreads.values()))} at least, over {len(spreads)} system{'s' if len(spreads) > 1 else ''}."
+        f"{place_title(place)}: of {systems}, the rule alone moves joint F1 by up to {said(largest)} and by at least "
+        f"{said(smallest)}."
     )
 
 

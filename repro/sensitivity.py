@@ -45,8 +45,8 @@ def sensitivity(evidence: Evidence) -> Table:
         findings=tuple(_finding(evidence, place) for place in PLACES),
         frame=frame_by_place(evidence, lambda place: _COLUMNS, row, settings_of),
         footer=(
-            "Differences are means over the seeds that both have. One seed is not tested: it says how large an effect "
-            "may be, not that there is one.",
+            "Differences are means over the seeds that both have. None is tested: they say how large an effect may be, "
+            "not that there is one.",
             SELECTION,
             *provenance_footer(
                 [{v: block[v] for v in settings_of(place) if v in block} for place, block in evidence.grouped.items()],
@@ -86,6 +86,6 @@ def _finding(evidence: Evidence, place: Place) -> str:
         f"{place_title(place)}: of {len(tried)} other setting{'s' if len(tried) > 1 else ''}, the best on dev is "
         f"{cell.label}, {said} CLAMP there ({signed(on_dev)} on dev, {signed(test)} on test, over "
         f"{seeds(len(tried[best]))}); the lowest on dev is {block[worst].label} "
-        f"({signed(float(np.mean(tried[worst])))}). Test F1 of the best on dev: "
+        f"({signed(float(np.mean(tried[worst])))}, {seeds(len(tried[worst]))}). Test F1 of the best on dev: "
         f"{percent(float(np.mean(cell.test('joint', 'f1'))))}."
     )

@@ -41,7 +41,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A difference in F1 with its bootstrap interval, p value and standard error."""
+    """A difference in F1, or another contrast, with its bootstrap interval, p value and standard error."""
 
     difference: float
     low: float
@@ -75,20 +75,13 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(mean, sd, float(mean - half), float(mean + half), n)
 
 
-def paired_bootstrap(ours_SN3: ArrayLike, other_SN3: ArrayLike, resamples: int = RESAMPLES) -> Difference:
-    """The difference in F1 between two systems on the same tweets, by resampling the tweets.
-
-    Each argument holds integer counts of S seeds (S may differ between the two) over the same N tweets.
-    """
-    return bootstrap_contrast([(1.0, ours_SN3), (-1.0, other_SN3)], resamples)
-
-
 def bootstrap_contrast(parts: Sequence[tuple[float, ArrayLike]], resamples: int = RESAMPLES) -> Difference:
     """A weighted sum of the F1 of several systems on the same tweets, by resampling the tweets.
 
-    parts: (weight, counts_SN3) of each. F1 is averaged over the seeds within each resample, so the result is
-    conditional on these seeds. The interval is the percentile interval, and p twice the smaller share of resamples on
-    one side of zero: p < 0.05 where the interval excludes zero.
+    parts: (weight, counts_SN3) of each, weights 1 and -1 for the difference of two; counts are integers of S seeds (S
+    may differ between the parts) over the same N tweets. F1 is averaged over the seeds within each resample, so the
+    result is conditional on these seeds. The interval is the percentile interval, and p twice the smaller share of
+    resamples on one side of zero: p < 0.05 where the interval excludes zero.
     """
     counts = [(weight, np.asarray(counts_SN3)) for weight, counts_SN3 in parts]
     drawn_R = sum(weight * resampled_f1(one, resamples).mean(axis=-1) for weight, one in counts)
@@ -125,8 +118,8 @@ def _bootstrap_weights(tweets: int, resamples: int) -> np.ndarray:
 def approximate_randomisation(ours_SN3: ArrayLike, other_SN3: ArrayLike, resamples: int = RESAMPLES) -> float:
     """p of the difference in seed-averaged F1 when the two systems' outputs are swapped tweet by tweet at random.
 
-    A check on the bootstrap's p (Noreen 1989; Yeh, COLING 2000). The arguments are those of `paired_bootstrap` with as
-    many seeds on either side; a tweet is swapped in every seed at once.
+    A check on the bootstrap's p (Noreen 1989; Yeh, COLING 2000). The arguments are counts as in `bootstrap_contrast`
+    with as many seeds on either side; a tweet is swapped in every seed at once.
     """
     ours, other = np.asarray(ours_SN3), np.asarray(other_SN3)
     observed = abs(_observed(ours) - _observed(other))
@@ -148,15 +141,11 @@ def _swaps(tweets: int, resamples: int) -> np.ndarray:
     return swaps_RN
 
 
-def paired_t(ours: Sequence[float], other: Sequence[float]) -> float:
-    """p of the paired t test over seeds, in the same order on both sides; ValueError for fewer than two."""
-    return t_against_zero(np.subtract(ours, other).tolist())
-
-
 def t_against_zero(values: Sequence[float]) -> float:
     """p of the t test that one value a seed has mean zero; ValueError for fewer than two.
 
-    Values without any spread leave t undefined: 0 where they are not zero, 1 where they are.
+    Of differences between two systems it is the paired t test. Values without any spread leave t undefined: 0 where
+    they are not zero, 1 where they are.
     """
     if len(values) < 2:
         raise ValueError("a t test needs two seeds")

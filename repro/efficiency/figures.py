@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from repro.cells import Block, Record, blocks
+from repro.cells import Block, Cell, Record, blocks
 from repro.efficiency.names import CONTRAST, FUSION, HEADS, IMAGE, OPTIMISER, PROFILE, PROFILE_VARIANTS, TEXT
 from repro.efficiency.report import OWN, Report, Reports, Row, rows_of, threads
 from repro.figures import BLACK, BLUE, COLUMN, GREEN, ORANGE, PURPLE, SHORT, SKY, STYLE, VERMILION, save
+from repro.render import seeds
 from repro.report import Picture
 
 _MARKS = {  # variant -> (colour, marker)
@@ -130,12 +131,22 @@ def _f1_sentences(found: Costs) -> list[str]:
     for title, _, points in _f1_panels(found):
         if "full" not in points:
             continue
-        ours, ours_f1 = points["full"][0], float(np.mean(points["full"][1]))
-        others = {v: (x / ours, float(np.mean(f1)) - ours_f1) for v, (x, f1) in points.items() if v != "full"}
-        parts = [f"{SHORT[v]} {ratio:.2f} x at {gap:+.1f} points" for v, (ratio, gap) in others.items()]
+        ours = points["full"][0]
+        parts = [f"{SHORT[v]} {x / ours:.2f} x {_gap(found, v)}" for v, (x, _) in points.items() if v != "full"]
         what = f"{title[0].lower()}{title[1:]}, in time" if title else "in FLOPs"
         said.append(f"Generated tweets, {what}, against CLAMP: {'; '.join(parts)}.")
     return said
+
+
+def _gap(found: Costs, variant: str) -> str:
+    """F1 minus CLAMP's, over the seeds that both have."""
+    ours, theirs = ({r["seed"]: f1 for r, f1 in _with_f1(found.block[v])} for v in ("full", variant))
+    gaps = [100 * (theirs[seed] - ours[seed]) for seed in theirs if seed in ours]
+    return f"at {np.mean(gaps):+.1f} points ({seeds(len(gaps))})" if gaps else "with no seed in common"
+
+
+def _with_f1(cell: Cell) -> Iterator[tuple[Record, float]]:
+    return zip(cell.records, cell.test("joint", "f1"), strict=True)
 
 
 # Growth

@@ -75,4 +75,5 @@ def _sentence(place: Place, full: Cell, block: Block) -> str:
         return said
     best = max(others, key=lambda v: float(np.mean([one["auc"] for one in others[v]])))
     systems = "the other system" if len(others) == 1 else f"the {len(others)} other systems"
-    return f"{said} Of {systems} with a global contrast the highest is {_auc(others[best])} ({block[best].label})."
+    whose = f"{block[best].label}, {seeds(len(others[best]))}"
+    return f"{said} Of {systems} with a global contrast the highest is {_auc(others[best])} ({whose})."

@@ -89,8 +89,8 @@ def _sentence(place: Place, block: Block) -> str:
     means = {v: float(np.mean(errors(cell))) for v, cell in block.items()}
     best, worst = min(means, key=lambda v: means[v]), max(means, key=lambda v: means[v])
     if means[best] < means[worst]:
-        parts.append(
-            f"of {len(means)} systems the lowest is {_ece(block[best])} % ({CURVES[best][0]}), the highest "
-            f"{_ece(block[worst])} % ({CURVES[worst][0]})"
+        lowest, highest = (
+            f"{_ece(block[v])} % ({CURVES[v][0]}, {seeds(len(errors(block[v])))})" for v in (best, worst)
         )
+        parts.append(f"of {len(means)} systems the lowest is {lowest}, the highest {highest}")
     return f"{place_title(place)}: {'; '.join(parts)}."

@@ -11,7 +11,7 @@ from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.mechanism.by_seed import measured
 from repro.mechanism.counterfactuals import TWEETS
-from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd, percent, seeds
+from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd, of_fewer, percent, seeds
 from repro.rows import place_title
 from repro.variants import SUITE
 
@@ -42,7 +42,7 @@ def counterfactual_table(evidence: Evidence) -> Table:
             "system": cell.label + evidence.marks.of(cell, block),
             "n": str(len(measured(cell, "counterfactuals"))),
             "aspects": _counts(measured(cell, "counterfactuals")),
-            **{column: _rate(cell, column) for column in _COLUMNS},
+            **{column: _in_row(cell, column) for column in _COLUMNS},
         }
         for cell in shown.values()
     ]
@@ -81,6 +81,10 @@ def _rate(cell: Cell, column: str) -> str:
     return mean_and_sd(values) if values else "-"
 
 
+def _in_row(cell: Cell, column: str) -> str:
+    return of_fewer(_rate(cell, column), rates(cell, column), len(measured(cell, "counterfactuals")))
+
+
 def _findings(shown: dict[str, Cell]) -> tuple[str, ...]:
     full = shown.get("full")
     if full is None or not all(rates(full, column) for column in _COLUMNS):
@@ -97,8 +101,11 @@ def _findings(shown: dict[str, Cell]) -> tuple[str, ...]:
     means = {v: sum(rates(cell, column)) / len(rates(cell, column)) for v, cell in shown.items() if rates(cell, column)}
     best, worst = max(means, key=lambda v: means[v]), min(means, key=lambda v: means[v])
     if means[best] > means[worst]:
+        most, least = (
+            f"{shown[v].label} ({percent(means[v])} %, {seeds(len(rates(shown[v], column)))})" for v in (best, worst)
+        )
         sentences.append(
-            f"Of {len(means)} systems that read the image, labels follow most often with {shown[best].label} "
-            f"({percent(means[best])} %) and least often with {shown[worst].label} ({percent(means[worst])} %)."
+            f"Of {len(means)} systems that read the image, labels follow most often with {most} and least often with "
+            f"{least}."
         )
     return tuple(sentences)

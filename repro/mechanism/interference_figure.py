@@ -15,6 +15,7 @@ from repro.evidence import Evidence
 from repro.figures import BLACK, BLUE, COLUMN, ORANGE, band, legend_below, panel_title
 from repro.mechanism.by_seed import of_records
 from repro.mechanism.interference_table import WEIGHTINGS, cosines, loss_sd, negative_share, pairs, relative_norm_sd
+from repro.render import seeds
 from repro.rows import place_title
 from repro.stats import summarise
 
@@ -52,9 +53,8 @@ def draw(evidence: Evidence) -> Figure:
         for variant, cell in block.items():
             color, line, _ = _STYLES[variant]
             style: dict[str, Any] = {"color": color, "linestyle": line, "label": WEIGHTINGS[variant]}
-            steps = (cell.records[0]["result"].get("interference") or {}).get("step", [])
-            courses = [course for record in cell.records if (course := _mean_course(record))]
-            band(by_step, steps, courses, **style)
+            kept = [record for record in cell.records if cosines(record)]  # those of earlier sources have none
+            band(by_step, kept[0]["result"]["interference"]["step"], [_mean_course(r) for r in kept], **style)
             _by_epoch(of_loss, cell.records, loss_sd, style)
             _by_epoch(of_norm, cell.records, relative_norm_sd, style)
         by_step.axhline(0, color="#777777", linewidth=0.8, zorder=1)
@@ -62,6 +62,8 @@ def draw(evidence: Evidence) -> Figure:
         by_step.set_ylabel("mean cosine of all pairs")
         of_loss.set_ylabel("sd of the tagging loss")
         of_norm.set_ylabel("relative sd of gradient norm")
+        for axis in (of_loss, of_norm):
+            axis.set_ylim(bottom=0)  # once all is drawn: it ends the scaling of the top
     legend_below(figure, list(grid.flat), list(WEIGHTINGS.values()), columns=3)
     return figure
 
@@ -96,7 +98,6 @@ def _by_epoch(
         band(axis, range(1, max(map(len, runs)) + 1), runs, **style)
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_ylim(bottom=0)
 
 
 def sentences(evidence: Evidence) -> tuple[str, ...]:
@@ -113,5 +114,6 @@ def _sentence(evidence: Evidence, place: Place, block: Block) -> str:
         }
         means = {pair: summarise(values).mean for pair, values in shares.items() if values}
         worst = max(means, key=lambda pair: means[pair])
-        parts.append(f"with {WEIGHTINGS[variant]} {worst.replace('~', ' and ')} ({100 * means[worst]:.1f} %)")
+        share = f"{100 * means[worst]:.1f} %, {seeds(len(shares[worst]))}"
+        parts.append(f"with {WEIGHTINGS[variant]} {worst.replace('~', ' and ')} ({share})")
     return f"{place_title(place)}: the tasks whose gradients oppose each other most often are {'; '.join(parts)}."

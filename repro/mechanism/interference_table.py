@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from clamp.config import TASKS
 from repro.cells import PLACES, Cell, Place, Record
 from repro.claims import LESS_INTERFERENCE, Entry
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.mechanism.by_seed import BySeed, answer, difference, difference_said, number, of_records
-from repro.render import NOT_RECORDED, NOT_RUN, Table, mean_and_sd, seeds
+from repro.render import NOT_RECORDED, NOT_RUN, Table, mean_and_sd, of_fewer, seeds
 from repro.rows import Row, frame_by_place, place_title
 from repro.stats import summarise
 
@@ -20,8 +21,18 @@ WEIGHTINGS = {"full": "AMA", "no_ama": "equal weights", "fixed_weights": "fixed 
 
 
 def cosines(record: Record) -> dict[str, list[float | None]]:
-    """Pair of tasks -> the cosine at each sampled step; empty where a run did not keep them."""
-    return (record["result"].get("interference") or {}).get("cosine", {})
+    """Pair of tasks -> the cosine at each sampled step, in the order of TASKS; empty where a run did not keep them.
+
+    A record has its pairs, and perhaps the two of a pair, in an order that differs from process to process.
+    """
+    kept = (record["result"].get("interference") or {}).get("cosine", {})
+    named = {tuple(sorted(pair.split("~"), key=_place_of)): course for pair, course in kept.items()}
+    return {"~".join(pair): named[pair] for pair in sorted(named, key=lambda pair: [_place_of(task) for task in pair])}
+
+
+def _place_of(task: str) -> tuple[int, str]:
+    """By which tasks are ordered; a baseline's own come last, by name."""
+    return (list(TASKS).index(task) if task in TASKS else len(TASKS), task)
 
 
 def negative_share(record: Record, pair: str | None = None) -> float | None:
@@ -63,9 +74,10 @@ _LOSS_SD, _NORM_SD = _over_epochs(loss_sd), _over_epochs(relative_norm_sd)
 
 
 def pairs(evidence: Evidence, place: Place) -> list[str]:
-    """Every pair of tasks that some run there has cosines of."""
+    """Every pair of tasks that some run there has cosines of, in the order of TASKS."""
     cells = [evidence.block(place)[v] for v in WEIGHTINGS if v in evidence.block(place)]
-    return list(dict.fromkeys(pair for cell in cells for record in cell.records for pair in cosines(record)))
+    found = {pair for cell in cells for record in cell.records for pair in cosines(record)}
+    return sorted(found, key=lambda pair: [_place_of(task) for task in pair.split("~")])
 
 
 def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table:
@@ -87,7 +99,8 @@ def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table
         for pair in pairs(evidence, place):
             of_pair = of_records(cell, lambda record, pair=pair: negative_share(record, pair))  # type: ignore[misc]
             made[f"negative: {pair}"] = (mean_and_sd, of_pair)
-        return {name: said(list(found.values())) if found else NOT_RECORDED for name, (said, found) in made.items()}
+        shown = {name: (said, list(found.values())) for name, (said, found) in made.items()}
+        return {name: of_fewer(said(v), v, cell.n) if v else NOT_RECORDED for name, (said, v) in shown.items()}
 
     return Table(
         name="interference",

@@ -12,8 +12,9 @@ from repro.claims import LESS_ATTENTION_ON_NOISE, LESS_FALL_IN_NOISE, Entry
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.mechanism.by_seed import BySeed, answer, difference, difference_said, of_evaluations, of_records
-from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd, percent
-from repro.rows import place_title
+from repro.pointing import stages_of_seeds
+from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd, of_fewer, percent, seeds
+from repro.rows import evaluated, place_title
 from repro.variants import VARIANTS
 
 SYSTEMS = ("full", "no_paf", "no_gate", "no_focus", "one_stage")
@@ -69,8 +70,9 @@ def noise_suppression(evidence: Evidence, entries: dict[Place, list[Entry]]) -> 
         cell = block[variant]
         start["system"] += evidence.marks.of(cell, block)
         values = {column: list(measure(cell).values()) for column, measure in MEASURES.items()}
-        shown = {column: mean_and_sd(found) if found else NOT_RUN for column, found in values.items()}
-        rows.append({**start, "n": str(cell.n), **shown})
+        n = evaluated(cell)
+        shown = {column: of_fewer(mean_and_sd(f), f, n) if f else NOT_RUN for column, f in values.items()}
+        rows.append({**start, "n": str(n), **shown})
     return Table(
         name="noise_suppression",
         title="Does progressive fusion suppress visual noise? (generated tweets, points and percent)",
@@ -82,7 +84,7 @@ def noise_suppression(evidence: Evidence, entries: dict[Place, list[Entry]]) -> 
         footer=(
             "Fall: joint F1 on the unchanged test split minus F1 under the condition, same checkpoint. Labels moved: "
             "of aspects found before, when all distractors' mouths are redrawn. Less is better in every column. Mean ± "
-            "standard deviation over seeds.",
+            "standard deviation over the n seeds that were evaluated; attention is of every seed that was trained.",
             "Attention on distractors is that of the words of image-told aspects; a region that overlaps several cells "
             "counts in parts, so a stage over pooled regions is blurred by them. Best stage: the one that points best "
             "on dev. A system that falls to what its text tells has little left to fall.",
@@ -121,11 +123,13 @@ def _by_stage(full: Cell) -> list[str]:
     reports = [report for report in tested if report]
     if not reports:
         return []
-    stages = zip(*[report["stages"] for report in reports], strict=True)
+    stages = stages_of_seeds(reports)
+    if not stages:
+        return ["CLAMP's seeds have unlike stages, so that its attention on distractors has no course over them."]
     masses = [f"{mean_and_sd([s['distractor_mass'] for s in seen])} % ({seen[0]['level']})" for seen in stages]
     synthetic = full.records[0]["config"]["data"]["synthetic"]
     even = synthetic["distractors"] / synthetic["cells"] ** 2
     return [
-        f"From stage to stage CLAMP's attention on distractors is {', '.join(masses)}; spread evenly over the image it "
-        f"would be {percent(even)} %."
+        f"From stage to stage CLAMP's attention on distractors ({seeds(len(reports))}) is {', '.join(masses)}; spread "
+        f"evenly over the image it would be {percent(even)} %."
     ]

@@ -12,7 +12,6 @@ from repro.cells import GENERATED, Block, Cell, Record
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd, seeds, signed
-from repro.stats import LEAST_SEEDS
 from repro.variants import SWEPT_POINTS, SWEPT_SYSTEMS, VARIANTS, swept_name
 
 KNOBS = {"distractors": "Distractors", "image_told_share": "Share of aspects that the image tells"}
@@ -95,8 +94,8 @@ def sweep(evidence: Evidence) -> Table:
             f"The points {default.distractors} distractors and share {default.image_told_share:g} are the default "
             "data: there the runs of the other tables stand, of the seeds that the other points have. The knob that is "
             "not turned keeps its default.",
-            "Differences are over the seeds that both systems have at a point. One seed is not tested: it says how "
-            "large an effect may be, not that there is one. Pointing: accuracy at the stage that points best on dev.",
+            "Differences are over the seeds that both systems have at a point. None is tested: they say how large an "
+            "effect may be, not that there is one. Pointing: accuracy at the stage that points best on dev.",
             SELECTION,
             *provenance_footer(_shown(evidence), evidence.marks),
         ),
@@ -141,10 +140,11 @@ def _findings(knob: str, of_knob: dict[str, dict[float, Point]]) -> list[str]:
         if not means:
             sentences.append(f"{start}, {VARIANTS[system].label}: {NOT_RUN}.")
             continue
-        n = min(len(found) for found in differences(of_knob, system).values())
+        over = seeds(min(len(found) for found in differences(of_knob, system).values()))
         course = ", ".join(f"{signed(mean)} at {value:g}" for value, mean in means.items())
         worst = min(means, key=lambda value: means[value])
         loses = f"most is lost at {worst:g}" if means[worst] < 0 else "nothing is lost at any point"
-        alone = "" if n >= LEAST_SEEDS else f" ({seeds(n)}: described, not tested)"
-        sentences.append(f"{start}, {VARIANTS[system].label}, F1 minus CLAMP's: {course}; {loses}{alone}.")
+        sentences.append(
+            f"{start}, {VARIANTS[system].label}, F1 minus CLAMP's: {course}; {loses} ({over}: described, not tested)."
+        )
     return sentences

@@ -9,6 +9,7 @@ from made_up import evaluation, evidence_of, record
 
 from repro.cells import Comparison
 from repro.claims import BEATS_OTHERS, PARTS, Entry, claims_table, judgement_of, ledger
+from repro.paper_verdicts import in_the_papers_setting, paper_verdicts, verdict_sentence
 from repro.stats import Difference
 from repro.variants import GROUPS
 
@@ -64,6 +65,19 @@ def test_two_seeds_decide_nothing():
     assert entries(runs({"full": 0.9, "no_paf": 0.5}, seeds=2))[
         "progressive attention fusion improves F1"
     ].judgement == ("undecided")
+
+
+def test_all_claims_of_the_table_are_adjusted_together():
+    claim, place = "progressive attention fusion improves F1", ("offline", "twitter2015")
+    records = runs({"full": 0.9, "no_paf": 0.7}, profile=place[0], dataset=place[1])
+    for r in records:  # p over seeds: 0.02
+        lead = 0.12 + 0.12 * 3**0.5 / 6.96 * (0, 1, -1)[r["seed"]]
+        r["result"]["metrics"]["test"]["joint"]["f1"] = 0.9 if r["variant"] == "full" else 0.9 - lead
+    elsewhere = runs({"full": 0.5, "no_ama": 0.5}, profile="offline", dataset="twitter2017")
+    assert entries([*records, *elsewhere], place)[claim].judgement == "undecided"  # with F1 and cosines there: 0.06
+    for r in elsewhere:
+        del r["result"]["interference"]
+    assert entries([*records, *elsewhere], place)[claim].judgement == "supported"  # with F1 alone: 0.04
 
 
 def test_existing_methods_are_beaten_when_all_of_them_are():
@@ -147,6 +161,53 @@ def test_only_the_paper_profile_is_held_against_the_papers_figure():
         r["result"]["metrics"]["test"]["joint"]["f1"] -= 0.1
     assert entries(steady, place)[claim].judgement == "not supported"
     assert not any("reaches" in claim for claim in entries([], ("offline", "twitter2015")))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": {"epochs": 1}},
+        {"train": {"lr_encoder": 1e-3}},
+        {"model": {"text": {"weights": "google-bert/bert-base-cased"}}},
+        {"model": {"vision": {"encoder": {"weights": "vit-tiny"}}}},
+        {"data": {"visual": "none"}},
+    ],
+)
+def test_runs_of_other_settings_are_not_held_against_it(changes: dict[str, Any]):
+    def merged(values: Any, changes: Any) -> Any:
+        return (
+            {**values, **{k: merged(values.get(k), v) for k, v in changes.items()}}
+            if type(changes) is dict
+            else changes
+        )
+
+    claim, place = "CLAMP reaches 67.7 F1", ("paper", "twitter2015")
+    records = runs({"full": 0.4}, seeds=6, profile="paper", dataset="twitter2015")
+    for r in records:
+        r["result"]["metrics"]["test"]["joint"]["f1"] = 0.677
+    records[0]["config"] = merged(records[0]["config"], changes)
+    left = entries(records, place)[claim]
+    assert (left.n, left.judgement) == (5, "supported")
+    assert "one seed run with other settings than the profile's, not judged" in left.test
+    for r in records[1:]:
+        r["config"] = records[0]["config"]
+    none = entries(records, place)[claim]
+    assert (none.n, none.judgement, none.effect) == (0, "not run", None)
+    evidence = evidence_of(records)
+    row = paper_verdicts(evidence).frame.iloc[0]
+    assert (row["n"], row["measured"], row["verdict"]) == ("0", "not run", "not run")
+    assert row["note"] == "6 seeds run with other settings than the profile's, not judged"
+    assert verdict_sentence(evidence, "twitter2015").endswith(
+        "not run. 6 seeds run with other settings than the profile's, not judged."
+    )
+
+
+def test_threads_and_a_folder_of_the_same_weights_are_no_other_setting():
+    records = runs({"full": 0.4}, seeds=2, profile="paper", dataset="twitter2015")
+    records[0]["config"]["train"]["threads"] = 8
+    records[1]["config"]["model"]["text"]["weights"] = "roberta-base"
+    assert all(in_the_papers_setting(r) for r in records)
+    assert not in_the_papers_setting(record("full"))
 
 
 def test_findings_name_exactly_the_claims_of_each_verdict():

@@ -198,6 +198,20 @@ def test_f1_is_that_of_generated_tweets_alone() -> None:
     assert (flops_axis.get_xlabel(), cpu_axis.get_xlabel()) == ("MFLOP a tweet", "ms a tweet, batch 1")
 
 
+def test_gaps_in_f1_are_over_shared_seeds_and_say_how_many() -> None:
+    made = [r for r in generated() if r["variant"] in ("full", "text_only", "cmmt")]
+    for r in made:
+        f1 = {"full": (0.9, 0.8, 0.7), "text_only": (0.7, 0.7, 0.7), "cmmt": (0.5, 0.5, 0.5)}[r["variant"]][r["seed"]]
+        r["result"]["metrics"]["test"]["joint"]["f1"] = f1
+    kept = [r for r in made if r["variant"] == "full" or (r["variant"], r["seed"]) in {("text_only", 0), ("cmmt", 1)}]
+    (picture,) = pictures(costs({}, kept))
+    assert "text only 0.33 x at -20.0 points (one seed)" in picture.sentences[0]  # not -10 points, from CLAMP's mean
+    assert "CMMT 0.78 x at -30.0 points (one seed)" in picture.sentences[0]
+    apart = [r for r in made if (r["variant"], r["seed"]) in {("full", 0), ("text_only", 1)}]
+    (picture,) = pictures(costs({}, apart))
+    assert "text only 0.33 x with no seed in common" in picture.sentences[0]
+
+
 def test_without_a_report_f1_has_flops_alone() -> None:
     assert len(axes_of("efficiency_f1", {}, generated())) == 1
 

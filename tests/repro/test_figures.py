@@ -91,6 +91,15 @@ def test_loss_weights_are_those_of_the_log_with_their_bounds():
     np.testing.assert_allclose(heights, [np.exp(-2) / 2, np.exp(4) / 2])
 
 
+def test_a_weight_that_some_seeds_lack_has_no_curve():
+    records = [record("full", seed) for seed in range(2)]
+    del records[1]["result"]["weighting"]["s"]["local"]
+    (axis,) = axes_of("loss_weights", records)
+    labels = {line.get_label() for line in axis.lines}
+    assert "local" not in labels
+    assert set(TASK_STYLES) - {"local"} < labels
+
+
 def test_ablation_dots_show_every_seed_mean_and_interval():
     records = [*FEW, record("one_stage", 0, f1=0.8)]
     (axis,) = axes_of("ablations", records)

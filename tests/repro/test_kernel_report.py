@@ -82,7 +82,7 @@ def test_without_a_report_every_cell_says_so_and_nothing_is_drawn(tmp_path: Path
     assert made.findings == ("GPU: not measured.", "CPU: not measured.")
     assert set(made.frame["measured"]) == {NOT_MEASURED}
     assert len(made.frame) == len(targets.TARGETS) + len(targets.CPU_TARGETS)
-    assert index_lines(tmp_path / "none") == ["- [kernels.md](kernels.md): GPU: not measured. CPU: not measured."]
+    assert index_lines(tmp_path / "none", []) == ["- [kernels.md](kernels.md): GPU: not measured. CPU: not measured."]
 
 
 def test_the_table_shows_each_verdict_and_what_made_it(both: Path) -> None:
@@ -122,10 +122,24 @@ def test_the_same_reports_give_the_same_bytes(both: Path, tmp_path: Path, monkey
 
 
 def test_the_index_names_what_was_drawn(both: Path) -> None:
-    lines = index_lines(both)
+    lines = index_lines(both, FIGURES)
     assert [name for name in FIGURES if any(f"({name}.png)" in line for line in lines)] == list(FIGURES)
-    (both / "gpu.json").unlink()
-    assert ["infonce_cpu" in line for line in index_lines(both)] == [False, True]
+    assert ["infonce_cpu" in line for line in index_lines(both, ["infonce_cpu", "ablations"])] == [False, True]
+
+
+def test_a_picture_of_an_earlier_report_is_not_shown_as_this_ones(both: Path) -> None:
+    out = both.parents[1]
+    write_report(both, "gpu", [])
+    assert main(["report", "--out", str(out)]) == 0
+    assert "(infonce_cpu.png)" in (out / "README.md").read_text()
+    assert "(infonce_cpu.png)" in (out / "report.md").read_text()
+    write_report(both, "cpu", [row for row in CPU_ROWS if "pairs" not in row], provenance=PROVENANCE | {"threads": 2})
+    assert main(["report", "--out", str(out)]) == 0
+    assert (out / "infonce_cpu.png").is_file()
+    for name in ("README.md", "report.md"):
+        text = (out / name).read_text()
+        assert "kernels" in text
+        assert not [figure for figure in FIGURES if figure in text]
 
 
 @pytest.mark.parametrize(

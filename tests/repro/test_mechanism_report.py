@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,9 @@ def test_counterfactual_rates_are_of_the_aspects_found_before():
 def test_who_follows_most_is_read_off_the_counts():
     right = counterfactual_table(tallied(runs("full", "no_paf"), {"full": 180, "no_paf": 60})).findings[1]
     swapped = counterfactual_table(tallied(runs("full", "no_paf"), {"full": 60, "no_paf": 180})).findings[1]
-    assert "most often with CLAMP (91.0 %) and least often with no progressive fusion" in right
+    assert "most often with CLAMP (91.0 %, 3 seeds) and least often with no progressive fusion" in right
     assert "most often with no progressive fusion" in swapped
-    assert "least often with CLAMP (31.0 %)" in swapped
+    assert "least often with CLAMP (31.0 %, 3 seeds)" in swapped
     same = counterfactual_table(tallied(runs("full", "no_paf"), {"full": 60, "no_paf": 60}))
     assert len(same.findings) == 1
 
@@ -91,6 +92,23 @@ def test_no_counterfactual_no_rate(of: Records):
     table = counterfactual_table(evidence_of(of, evaluations))
     assert table.findings == ("CLAMP: not run.",)
     assert row_of(table)["own mouth: label follows"] == "not run"
+
+
+def test_a_ranking_of_unequally_many_seeds_names_both_numbers():
+    records = [*runs("full"), record("no_paf")]
+    (*_, said) = counterfactual_table(tallied(records, {"full": 60, "no_paf": 180})).findings
+    assert "most often with no progressive fusion (one plain cross-attention) (90.0 %, one seed)" in said
+    assert "least often with CLAMP (31.0 %, 3 seeds)" in said
+    evaluations = [evaluation(r) for r in records]
+    for e in evaluations:
+        e["evaluation"]["mechanism"]["calibration"]["right"] = [9 * (e["variant"] == "full") * k for k in range(15)]
+        e["evaluation"]["mechanism"]["alignment"]["auc"] = 0.7
+    evidence = evidence_of(records, evaluations)
+    (said,) = FIGURES["calibration"].sentences(evidence)
+    assert re.search(r"of 2 systems the lowest is [\d.]+ ± 0.0 % \(CLAMP, 3 seeds\), the highest", said)
+    assert said.endswith("% (no PAF, one seed).")
+    (said,) = FIGURES["alignment"].sentences(evidence)
+    assert said.endswith("the highest is 0.70 (no progressive fusion (one plain cross-attention), one seed).")
 
 
 # Visual noise
@@ -138,6 +156,27 @@ def test_noise_stays_undecided_without_seeds_or_runs():
     assert "No noise gate: not run." in alone.findings
 
 
+def test_stages_that_seeds_do_not_share_have_no_course():
+    records = runs("full")
+    for split in ("dev", "test"):
+        del records[0]["result"]["metrics"][split]["pointing"]["stages"][0]
+        records[0]["result"]["metrics"][split]["pointing"]["best_stage"] = 0
+    said = noise_suppression(evidence_of(records), {}).findings
+    assert said[-1].startswith("CLAMP's seeds have unlike stages")
+    assert "From stage to stage" in noise_suppression(evidence_of(records[1:]), {}).findings[-1]
+
+
+def test_n_in_noise_is_of_what_was_evaluated():
+    records = runs("full", "no_paf")
+    evaluations = [evaluation(r) for r in records if r["seed"] or r["variant"] == "no_paf"]
+    table = noise_suppression(evidence_of(records, evaluations), {})
+    row = row_of(table, system="CLAMP")
+    assert (row["n"], row["fall: noise sd 64"]) == ("2", "10.0 ± 0.0")
+    assert row["attention on distractors: first stage"].endswith(" (3 seeds)")
+    other = row_of(table, system="no progressive")
+    assert (other["n"], "seeds" in other["attention on distractors: first stage"]) == ("3", False)
+
+
 # Gradient interference
 
 
@@ -171,6 +210,40 @@ def test_the_answer_on_interference_follows_the_cosines():
     assert "interference? No, the other way round." in said_of(pulled({"full": 15, "no_ama": 2}))
     assert "interference? Not shown either way." in said_of(pulled({"full": 5, "no_ama": 5}))
     assert "interference? Undecided, of 2 seeds." in said_of(pulled({"full": 2, "no_ama": 15}, seeds=2))
+
+
+def test_the_order_of_a_records_pairs_moves_nothing():
+    """It came from a set, so that another process has another one."""
+
+    def table(records: Records, pairs: list[str]) -> Table:
+        for r in records:
+            course = {pair: [0.5 - len(pair) % 3, -0.2] for pair in pairs}
+            r["result"]["interference"] = {"step": [1, 2], "cosine": course}
+        evidence = evidence_of(records)
+        return interference(evidence, ledger(evidence))
+
+    pairs = ["tagging~aspect", "tagging~global", "tagging~local", "aspect~global", "aspect~local", "global~local"]
+    expected = table(runs("full", "no_ama"), pairs)
+    assert [c for c in expected.frame.columns if c.startswith("negative: ")] == [f"negative: {p}" for p in pairs]
+    shuffled = table(runs("full", "no_ama"), [pairs[k] for k in (4, 1, 5, 0, 3, 2)])
+    assert shuffled.frame.equals(expected.frame)
+    turned = runs("full", "no_ama")
+    table(turned, pairs)
+    for r in turned[::2]:
+        kept = r["result"]["interference"]["cosine"]
+        r["result"]["interference"]["cosine"] = {"~".join(p.split("~")[::-1]): kept[p] for p in reversed(kept)}
+    evidence = evidence_of(turned)
+    assert interference(evidence, ledger(evidence)).frame.equals(expected.frame)
+
+
+def test_runs_without_cosines_stand_beside_those_with_them():
+    records = pulled({"full": 2, "no_ama": 15})
+    del records[0]["result"]["interference"]
+    figure = drawn("interference", evidence_of(records))
+    shown = row_of(interference(evidence_of(records), {}), block="synthetic", system="CLAMP")
+    assert (shown["n"], shown["negative: tagging~global"]) == ("3", "0.0 ± 0.0 (2 seeds)")
+    lines = {line.get_label(): line for line in figure.axes[1].lines}
+    assert list(lines["AMA"].get_xdata()) == list(lines["equal weights"].get_xdata()) == list(range(1, 21))
 
 
 def test_runs_that_kept_no_cosines_claim_nothing():
@@ -217,11 +290,21 @@ def test_each_point_is_compared_with_clamp_there_over_the_same_seeds():
     row = row_of(table, block="Distractors", value="8", system="no progressive")
     assert (row["n"], row["F1"], row["minus CLAMP"]) == ("1", "66.0", "-16.0")
     assert "0.0 at 0, -4.0 at 2, -16.0 at 8; most is lost at 8 (one seed: described, not tested)" in table.findings[0]
+    assert all(said.endswith("not tested).") or said.endswith("not run.") for said in table.findings)
     turned = sweep(evidence_of(swept(lambda system, value: 0.8 + (0.01 * value if system == "no_paf" else 0))))
     assert "+8.0 at 8; nothing is lost at any point" in turned.findings[0]
     assert "Share of aspects that the image tells: not run." in table.findings
     assert row_of(table, block="Share", value="0.75", system="CLAMP")["F1"] == "not run"
     assert "‡" not in "".join(table.frame.system) + "".join(table.footer)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_the_sweep_is_described_however_many_seeds_it_has(seeds: int):
+    records = swept(lambda system, value: 0.9 - (0.03 * value if system == "no_paf" else 0.0), seeds)
+    number = "one seed" if seeds == 1 else f"{seeds} seeds"
+    assert f"most is lost at 8 ({number}: described, not tested)." in sweep(evidence_of(records)).findings[0]
+    fewer = [r for r in records if r["seed"] == 0 or r["variant"] != swept_name("no_paf", "distractors", 8)]
+    assert "(one seed: described, not tested)" in sweep(evidence_of(fewer)).findings[0]
 
 
 def test_the_sweep_enters_no_other_table_and_no_other_figure():
@@ -317,7 +400,20 @@ def test_curves_of_interference_are_the_records(everything: Evidence):
     assert lines["equal weights"].get_ydata()[-1] == pytest.approx((0.25 + 0.1) / 2)
     assert len(figure.axes) == 4
     (said,) = FIGURES["interference"].sentences(everything)
-    assert "with AMA tagging and aspect (10.0 %); with equal weights tagging and aspect (75.0 %)" in said
+    assert (
+        "with AMA tagging and aspect (10.0 %, 3 seeds); with equal weights tagging and aspect (75.0 %, 3 seeds)" in said
+    )
+
+
+def test_the_highest_of_the_weightings_is_within_the_panel():
+    records = pulled({"full": 2, "no_ama": 15})
+    for r in records:
+        for epoch in r["result"]["curve"]:
+            epoch["loss_sd"]["tagging"] *= 5 if r["variant"] == "no_ama" else 1
+    of_loss = drawn("interference", evidence_of(records)).axes[2]
+    highest = max(max(line.get_ydata()) for line in of_loss.lines)
+    assert of_loss.get_ylim()[0] == 0
+    assert of_loss.get_ylim()[1] > highest == pytest.approx(5.0)
 
 
 def test_maps_are_of_the_tweets_that_the_generator_makes(everything: Evidence):

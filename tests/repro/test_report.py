@@ -65,7 +65,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records, evaluations = made_from(SYSTEMS)
     write_figures(records, out, TODAYS)
     evidence = evidence_of(records, evaluations)
-    figures = pictures(evidence, planned_figures(records), None, out)
+    figures = pictures(evidence, planned_figures(records), None)
     write_report(evidence, make_tables(evidence), figures, out)
     return out
 
@@ -160,7 +160,7 @@ def test_the_same_records_give_the_same_bytes_in_any_order(written: Path, tmp_pa
     for name in ("learning_curves", "loss_weights", "ablations"):
         (tmp_path / f"{name}.png").write_bytes((written / f"{name}.png").read_bytes())
     evidence = evidence_of(records[::-1], evaluations[::-1])
-    figures = pictures(evidence, planned_figures(records), None, tmp_path)
+    figures = pictures(evidence, planned_figures(records), None)
     for path in write_report(evidence, make_tables(evidence), figures, tmp_path):
         assert path.read_bytes() == (written / path.name).read_bytes()
 

@@ -24,10 +24,11 @@ def test_rules_show_their_figures_and_the_widest_spread():
     assert rows.loc["text only", ["strict IOB2", "Viterbi", "spread"]].tolist() == ["80.0 ± 0.0", "83.0 ± 0.0", "3.0"]
     assert rows.loc["CLAMP", "spread"] == "1.0"
     assert rows.loc["DTCA baseline, simplified", "spread"] == "not run"
-    assert "moves joint F1 by up to 3.0 (text only), and by 1.0 at least" in table.findings[0]
+    assert "of 2 systems, the rule alone moves joint F1 by up to 3.0 (text only, 2 seeds)" in table.findings[0]
+    assert "and by at least 1.0 (CLAMP, 2 seeds)." in table.findings[0]
     for e in evaluations:  # the other way round
         e["evaluation"]["rules"]["joint"]["viterbi"] = 0.8 + (0.01 if e["variant"] == "text_only" else 0.03)
-    assert "by up to 3.0 (CLAMP)" in scoring_rules(evidence_of(records, evaluations)).findings[0]
+    assert "by up to 3.0 (CLAMP, 2 seeds)" in scoring_rules(evidence_of(records, evaluations)).findings[0]
 
 
 def test_selection_on_test_is_the_maximum_over_epochs():

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from repro.stats import (
+    Difference,
     against_paper,
     approximate_randomisation,
     bootstrap_contrast,
     detectable_over_seeds,
     holm,
     minimum_detectable_difference,
-    paired_bootstrap,
-    paired_t,
     prediction_half_width,
     resampled_f1,
     standing,
@@ -37,6 +36,11 @@ def simulated_counts(hit_rate: float, seeds: int, rng: np.random.Generator) -> n
 def f1(counts_N3: np.ndarray) -> float:
     tp, predicted, gold = counts_N3.sum(axis=0)
     return 2 * tp / (predicted + gold)
+
+
+def of_two(ours_SN3: np.ndarray, other_SN3: np.ndarray, resamples: int) -> Difference:
+    """The contrast by which two systems are compared."""
+    return bootstrap_contrast([(1.0, ours_SN3), (-1.0, other_SN3)], resamples)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def test_summary_of_one_seed_has_no_interval():
 
 
 def test_bootstrap_matches_scipy(better: np.ndarray, worse: np.ndarray):
-    ours = paired_bootstrap(better, worse, RESAMPLES)
+    ours = of_two(better, worse, RESAMPLES)
 
     def statistic(picked: np.ndarray) -> float:
         return np.mean([f1(a[picked]) for a in better]) - np.mean([f1(b[picked]) for b in worse])
@@ -89,12 +93,12 @@ def test_bootstrap_matches_scipy(better: np.ndarray, worse: np.ndarray):
 
 
 def test_bootstrap_p_agrees_with_its_interval(better: np.ndarray, worse: np.ndarray):
-    clear, mixed = paired_bootstrap(better, worse, RESAMPLES), paired_bootstrap(better, better[::-1], RESAMPLES)
+    clear, mixed = of_two(better, worse, RESAMPLES), of_two(better, better[::-1], RESAMPLES)
     assert clear.low > 0
     assert clear.p < 0.05
     assert mixed.difference == 0.0
     assert mixed.p == 1.0
-    turned = paired_bootstrap(worse, better, RESAMPLES)
+    turned = of_two(worse, better, RESAMPLES)
     assert (turned.difference, turned.low, turned.high) == pytest.approx((-clear.difference, -clear.high, -clear.low))
 
 
@@ -102,15 +106,15 @@ def test_bootstrap_pairs_the_tweets(better: np.ndarray):
     slightly = better.copy()
     first = int(np.flatnonzero(slightly[0, :, 0])[0])
     slightly[:, first, 0] = 0  # one tweet lost: the paired spread stays far below that of two independent ones
-    paired = paired_bootstrap(better, slightly, RESAMPLES)
-    alone = paired_bootstrap(better, np.zeros_like(better), RESAMPLES)
+    paired = of_two(better, slightly, RESAMPLES)
+    alone = of_two(better, np.zeros_like(better), RESAMPLES)
     assert 0 < paired.difference < 0.02
     assert paired.standard_error < np.sqrt(2) * alone.standard_error / 3
 
 
 def test_bootstrap_takes_unequal_numbers_of_seeds_and_repeats_itself(better: np.ndarray, worse: np.ndarray):
-    once = paired_bootstrap(better, worse[:1], RESAMPLES)
-    assert once == paired_bootstrap(better, worse[:1], RESAMPLES)
+    once = of_two(better, worse[:1], RESAMPLES)
+    assert once == of_two(better, worse[:1], RESAMPLES)
     assert once.difference == pytest.approx(np.mean([f1(a) for a in better]) - f1(worse[0]))
 
 
@@ -119,16 +123,16 @@ def test_bootstrap_draws_every_tweet():
         ours = np.ones((1, 4, 3), dtype=int)
         other = ours.copy()
         other[0, tweet, 0] = 0
-        assert paired_bootstrap(ours, other, RESAMPLES).high > 0.25
+        assert of_two(ours, other, RESAMPLES).high > 0.25
 
 
 def test_bootstrap_chunks_leave_no_gap(better: np.ndarray, worse: np.ndarray):
-    assert paired_bootstrap(better, worse, 501).p == pytest.approx(1 / 502, abs=3 / 502)
+    assert of_two(better, worse, 501).p == pytest.approx(1 / 502, abs=3 / 502)
 
 
 def test_bootstrap_of_tweets_without_any_span_is_zero():
     nothing = np.zeros((2, 5, 3), dtype=int)
-    assert paired_bootstrap(nothing, nothing, 50).difference == 0.0
+    assert of_two(nothing, nothing, 50).difference == 0.0
 
 
 def test_contrast_is_the_weighted_sum_in_every_resample(better: np.ndarray, worse: np.ndarray):
@@ -140,7 +144,6 @@ def test_contrast_is_the_weighted_sum_in_every_resample(better: np.ndarray, wors
     assert found.difference == pytest.approx(expected)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn_R, [0.025, 0.975])))
     assert found.standard_error == pytest.approx(drawn_R.std(ddof=1))
-    assert bootstrap_contrast([(1.0, better), (-1.0, worse)], RESAMPLES) == paired_bootstrap(better, worse, RESAMPLES)
 
 
 def test_resampled_f1_spreads_as_scipys_bootstrap_does(better: np.ndarray):
@@ -167,7 +170,7 @@ def test_a_planted_no_difference_is_rarely_called_significant():
         one, other = simulated_counts(0.8, 2, rng), simulated_counts(0.65, 2, rng)
         swapped_N = rng.integers(2, size=TWEETS).astype(bool)[:, None]
         ours, theirs = np.where(swapped_N, one, other), np.where(swapped_N, other, one)
-        p = paired_bootstrap(ours, theirs, RESAMPLES).p, approximate_randomisation(ours, theirs, RESAMPLES)
+        p = of_two(ours, theirs, RESAMPLES).p, approximate_randomisation(ours, theirs, RESAMPLES)
         called += np.array(p) < 0.05
     assert (called <= 0.07 * cases).all(), called
     assert (called >= 0.03 * cases).all(), called  # a test that never says anything would pass the line above
@@ -204,19 +207,22 @@ def test_randomisation_counts_the_observed_swap():
     assert approximate_randomisation(ours, other, 200) == 1.0  # one tweet: every swap is as extreme as what was seen
 
 
-def test_paired_t_matches_scipy_and_handles_differences_without_spread():
-    ours, other = [0.70, 0.73, 0.69, 0.75], [0.66, 0.70, 0.70, 0.69]
-    assert paired_t(ours, other) == pytest.approx(scipy_stats.ttest_1samp(np.subtract(ours, other), 0).pvalue)
-    assert paired_t([0.5, 0.6], [0.5, 0.6]) == 1.0
-    assert paired_t([0.6, 0.7], [0.5, 0.6]) == 0.0
-    with pytest.raises(ValueError, match="two seeds"):
-        paired_t([0.5], [0.4])
-
-
-def test_t_against_zero_matches_scipy():
+def test_t_against_zero_matches_scipy_and_handles_values_without_spread():
     values = [0.04, 0.03, -0.01, 0.06]
     assert t_against_zero(values) == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
     assert (t_against_zero([0.0, 0.0]), t_against_zero([0.1, 0.1])) == (1.0, 0.0)
+    with pytest.raises(ValueError, match="two seeds"):
+        t_against_zero([0.1])
+
+
+def test_t_of_differences_is_the_paired_t_test():
+    def between(ours: list[float], other: list[float]) -> float:
+        return t_against_zero(np.subtract(ours, other).tolist())
+
+    ours, other = [0.70, 0.73, 0.69, 0.75], [0.66, 0.70, 0.70, 0.69]
+    assert between(ours, other) == pytest.approx(scipy_stats.ttest_rel(ours, other).pvalue)
+    assert between([0.5, 0.6], [0.5, 0.6]) == 1.0
+    assert between([0.6, 0.7], [0.5, 0.6]) == 0.0
 
 
 def test_what_is_detectable_over_seeds_is_found_four_times_in_five():

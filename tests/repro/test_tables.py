@@ -221,6 +221,22 @@ def test_ablations_list_every_variant_in_order(frame_of: dict[str, pd.DataFrame]
     assert offline.loc["text only", "n"] == "3"
 
 
+def test_ablations_name_every_system_that_was_tuned(monkeypatch: pytest.MonkeyPatch):
+    made = tables([])
+    label = VARIANTS["single_cross_attention"].label
+    tuned = PROFILES["synthetic"].tuned["single_cross_attention"]
+    chosen = ", ".join(f"{name} {value}" for name, value in tuned.items())
+    assert (
+        f"training are CLAMP's, but for settings chosen on dev: {label} ({chosen})."
+        in made["ablations_synthetic"].about
+    )
+    assert made["ablations_twitter2015_paper"].about.endswith("the training are CLAMP's.")
+    monkeypatch.setitem(PROFILES, "synthetic", replace(PROFILES["synthetic"], tuned={"cmmt": {"train.epochs": 9}}))
+    assert tables([])["ablations_synthetic"].about.endswith(
+        "chosen on dev: CMMT baseline, simplified (train.epochs 9)."
+    )
+
+
 def test_ablation_differences_are_those_of_the_comparison(frame_of: dict[str, pd.DataFrame]):
     block = blocks(suite())["synthetic", "synthetic"]
     others = [cell for cell in block.values() if cell.variant != "full"]
@@ -307,6 +323,19 @@ def test_pointing_takes_the_stage_that_is_best_on_dev():
     }
 
 
+def test_seeds_with_unlike_stages_are_shown_at_their_best_stage_alone():
+    records = [record(variant, seed) for variant in ("full", "no_gate") for seed in range(3)]
+    for split in ("dev", "test"):
+        del records[0]["result"]["metrics"][split]["pointing"]["stages"][2]
+    table = tables(records)["pointing_synthetic"]
+    stages = {name: rows.stage.tolist() for name, rows in table.frame.groupby("variant")}
+    assert stages["no noise gate"] == ["1", "2", "3", "best on dev"]
+    (of_clamp,) = (shown for name, shown in stages.items() if name.startswith("CLAMP"))
+    assert of_clamp == ["best on dev"]
+    assert "Seeds with unlike stages, so that only the best is shown: CLAMP." in table.footer
+    assert "unlike" not in " ".join(tables(records[1:])["pointing_synthetic"].footer)
+
+
 # Marks and footers
 
 
@@ -329,6 +358,31 @@ def test_a_row_of_other_settings_is_marked():
     assert "CLAMP‡" in set(frames(records)["main_synthetic"].method)
 
 
+def test_a_row_of_another_model_than_its_blocks_is_marked():
+    records = [record(v, seed) for v in ("full", "no_gate", "bounds_others") for seed in range(2)]
+    made = tables(records)
+    assert "‡" not in as_markdown(made["sensitivity"]) + as_markdown(made["ablations_synthetic"])
+    for r in records[2:]:
+        r["config"]["model"]["width"] = 128
+    made = tables(records)
+    assert "no noise gate‡" in set(made["ablations_synthetic"].frame.variant)
+    assert f"{VARIANTS['bounds_others'].label}‡" in set(made["sensitivity"].frame.system)
+    assert "CLAMP" in set(made["ablations_synthetic"].frame.variant)
+    assert "than its block, beside what makes it another system" in as_markdown(made["ablations_synthetic"])
+
+
+def test_what_the_first_of_a_block_is_made_to_change_marks_no_other_row():
+    records = [record(variant) for variant in ("no_gate", "scale_2", "text_only")]
+    assert "‡" not in "".join(as_markdown(table) for table in tables(records).values())
+
+
+def test_a_tuned_rate_is_the_same_in_all_seeds_of_its_system():
+    records = [record(v, seed) for v in ("full", "single_cross_attention") for seed in range(2)]
+    assert "‡" not in as_markdown(tables(records)["main_synthetic"])
+    records[-1]["config"]["train"] |= {"lr_encoder": 3e-3}
+    assert f"{VARIANTS['single_cross_attention'].label}‡" in set(frames(records)["main_synthetic"].method)
+
+
 def test_what_a_variant_is_made_to_change_is_no_other_setting():
     records = [record("full"), record("fast_s")]
     assert records[0]["config"]["train"] != records[1]["config"]["train"]
@@ -346,7 +400,7 @@ def test_seeds_and_views_of_the_image_are_no_other_settings(made: Path):
 def test_footers_say_what_made_the_table(made: Path, name: str):
     text = (made / f"{name}.md").read_text()
     facts = ["Hardware: 2 x Example CPU", f"Sources (hash): {SOURCE}", "Data (hash", "torch 2.13.0", "Python 3.11.9"]
-    for fact in [*facts, "own dev split", "runs; n in each row"]:
+    for fact in [*facts, "own dev split", "and test decides nothing", "runs; n in each row"]:
         assert fact in text
 
 

@@ -28,7 +28,7 @@ PARTS = {
     "multi-task contrastive learning improves F1": "no_mcl",
     "local alignment adds to the global contrast": "global_only",
     "the global contrast adds to local alignment": "local_only",
-    "adaptive multi-loss aggregation improves F1": "no_ama",
+    "adaptive multi-loss aggregation improves F1 over equal weights": "no_ama",
     "adaptive weights are better than fixed ones": "fixed_weights",
 }
 _OF_THE_PAPER: dict[Verdict, Judgement] = {
@@ -276,7 +276,11 @@ _MECHANISMS: list[tuple[str, str, str | None, Callable[[Block], list[float]]]] =
 
 def claims_table(entries: dict[Place, list[Entry]], evidence: Evidence) -> Table:
     """The ledger as a table; a place where nothing was run keeps its rows, and says so."""
-    rows = [{BLOCK: place_title(place), **_row(entry)} for place, of_place in entries.items() for entry in of_place]
+    rows = [
+        {BLOCK: place_title(place) + _signs(evidence, place), **_row(entry)}
+        for place, of_place in entries.items()
+        for entry in of_place
+    ]
     return Table(
         name="claims",
         title="The paper's claims, and what the runs say of them",
@@ -295,6 +299,13 @@ def claims_table(entries: dict[Place, list[Entry]], evidence: Evidence) -> Table
             *provenance_footer(list(evidence.grouped.values()), evidence.marks),
         ),
     )
+
+
+def _signs(evidence: Evidence, place: Place) -> str:
+    """The marks of the cells there: a claim is about several."""
+    block = evidence.block(place)
+    found = "".join(evidence.marks.of(cell, block) for cell in block.values())
+    return "".join(sign for sign in "†‡" if sign in found)
 
 
 def _row(entry: Entry) -> dict[str, str]:

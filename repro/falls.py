@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from clamp.config import Config, DataConfig
-from repro.cells import GENERATED, PLACES, Cell, Place, image_told_shares
+from repro.cells import GENERATED, PLACES, Block, Cell, Place, image_told_shares
 from repro.conditions import Group, conditions
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
-from repro.render import NOT_RUN, Table, between, mean_and_sd, of_fewer, p_value, percent, seeds, signed
+from repro.render import NOT_EVALUATED, NOT_RUN, Table, between, mean_and_sd, of_fewer, p_value, percent, seeds, signed
 from repro.rows import Row, evaluated, frame_by_place, place_title
 from repro.stats import LEAST_SEEDS, SIGNIFICANCE, holm, summarise, t_against_zero
 from repro.variants import GROUPS, SUITE
@@ -67,6 +67,10 @@ def _averaged(cell: Cell, values: list[float]) -> str:
     return of_fewer(mean_and_sd(values), values, evaluated(cell))
 
 
+def _nothing(block: Block) -> str:
+    return NOT_EVALUATED if "full" in block else NOT_RUN
+
+
 # Domain shift
 
 
@@ -79,7 +83,7 @@ def domain_shift(evidence: Evidence) -> Table:
 
     def row(place: Place, cell: Cell) -> Row:
         if not cell.evaluations:
-            return dict.fromkeys(columns(place), NOT_RUN)
+            return dict.fromkeys(columns(place), NOT_EVALUATED)
         made = {"F1": _clean(cell)}
         for name in _applicable(evidence, place, "shift"):
             if falls(cell, name):
@@ -96,8 +100,9 @@ def domain_shift(evidence: Evidence) -> Table:
         frame=frame_by_place(evidence, columns, row, _variants, evaluated),
         footer=(
             _NOTE,
-            "The other Twitter data set is always read with caption and faces as proxy. Part of any fall is that the "
-            "other test split is harder or easier, so systems are compared, not data sets.",
+            "In profile `offline` a system of long descriptions reads caption and faces of the other Twitter data set, "
+            "which has no descriptions. Part of any fall is that the other test split is harder or easier, so systems "
+            "are compared, not data sets.",
             SELECTION,
             *provenance_footer(list(evidence.grouped.values()), evidence.marks),
         ),
@@ -117,7 +122,7 @@ def _shift_finding(evidence: Evidence, place: Place) -> str:
                 f"{percent(means['full'])} ({seeds(len(falls(full, name)))}), the highest mean of the {len(means)} "
                 f"systems is {percent(means[best.variant])} ({best.label}, {seeds(len(f1_under(best, name)))})"
             )
-    return f"{place_title(place)}: {'; '.join(parts) or f'CLAMP {NOT_RUN}'}."
+    return f"{place_title(place)}: {'; '.join(parts) or f'CLAMP {_nothing(block)}'}."
 
 
 # Robustness
@@ -131,7 +136,7 @@ def robustness(evidence: Evidence) -> Table:
 
     def row(place: Place, cell: Cell) -> Row:
         if not cell.evaluations:
-            return dict.fromkeys(columns(place), NOT_RUN)
+            return dict.fromkeys(columns(place), NOT_EVALUATED)
         fallen = {name: falls(cell, name) for name in _applicable(evidence, place, "robustness")}
         made = {f"fall: {labels('robustness')[name]}": _averaged(cell, f) for name, f in fallen.items() if f}
         return {"F1": _clean(cell), **made}
@@ -210,5 +215,6 @@ def image_use_sentences(evidence: Evidence) -> list[str]:
             for verdict, phrase in words.items()
             if any(use.verdict == verdict for use in uses)
         ]
-        sentences.append(f"{place_title(place)}, is the image used at all: {'. It is '.join(parts) or NOT_RUN}.")
+        answer = ". It is ".join(parts) or _nothing(evidence.block(place))
+        sentences.append(f"{place_title(place)}, is the image used at all: {answer}.")
     return sentences

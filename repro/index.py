@@ -43,8 +43,9 @@ def index(
     drawn = [f"- [{name}.png]({name}.png) ([pdf]({name}.pdf)): {what}" for name, what in captions.items()]
     parts = [
         "# Tables and figures",
-        f"Generated from the {runs} records under `results/` and from the published figures in "
-        "`repro/reported.csv`; `python -m repro report` makes them again.",
+        f"Generated from the records of {runs} runs under `results/`, their evaluations and the measurements beside "
+        "them, from the published figures in `repro/reported.csv` and from the trials in `repro/trials.csv`; "
+        "`python -m repro report` makes them again.",
         "[report.md](report.md) and [report.html](report.html) (one file, to print or to read on a phone) have all of "
         "it in one place, verdicts first.",
         f"Read {first[0]} first, then {first[1]} and {first[2]}; the ablations say what each part is worth.",

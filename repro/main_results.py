@@ -80,7 +80,8 @@ def main_results(evidence: Evidence, dataset: str) -> Table:
             SELECTION,
             _MASC,
             "Dev trials: runs on dev by which a setting of that system was chosen, for this data set under this "
-            "profile; what was tried is in `repro/trials.csv`.",
+            "profile; what was tried is in `repro/trials.csv`. What was settled before for all systems together, and "
+            "the bounds of CLAMP's s, are not counted: docs/choices.md.",
             *_extracted(shown),
             *([_SOURCES] if dataset != "synthetic" else []),
             *provenance_footer([block for block in shown.values() if block], evidence.marks),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from repro.cells import PLACES, Block, Cell, Comparison, Contrast, Place, compare_contrasts
+from repro.cells import PLACES, Block, Comparison, Contrast, Place, compare_contrasts
 from repro.evidence import Evidence
 from repro.footer import SELECTION, TESTS, provenance_footer
 from repro.render import BLOCK, NOT_RUN, Table, between, interval, mean_and_sd, p_value, percent, signed
@@ -41,7 +41,7 @@ def paf_mcl(evidence: Evidence) -> Table:
     rows, findings = [], []
     for place, effects in effects_by_place(evidence).items():
         block, start = evidence.block(place), {BLOCK: place_title(place)}
-        rows += [{**start, **_cell_row(label, block.get(v), evidence.resamples)} for v, label in CELLS.items()]
+        rows += [{**start, **_cell_row(label, block, v, evidence)} for v, label in CELLS.items()]
         rows += [{**start, **_effect_row(label, effects.get(label))} for label in EFFECTS]
         findings.append(_finding(place, effects))
     return Table(
@@ -81,14 +81,15 @@ def _contrasts(block: Block) -> dict[str, Contrast]:
     return found
 
 
-def _cell_row(label: str, cell: Cell | None, resamples: int) -> dict[str, str]:
+def _cell_row(label: str, block: Block, variant: str, evidence: Evidence) -> dict[str, str]:
+    cell = block.get(variant)
     if cell is None:
         return {"quantity": label, "n": "0", "F1": NOT_RUN}
-    drawn_R = cell.resampled_f1(resamples).mean(axis=-1)
+    drawn_R = cell.resampled_f1(evidence.resamples).mean(axis=-1)
     low, high = np.quantile(drawn_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     values = cell.test("joint", "f1")
     return {
-        "quantity": label,
+        "quantity": label + evidence.marks.of(cell, block),
         "n": str(cell.n),
         "F1": mean_and_sd(values),
         "95 % over tweets": f"{percent(low)} to {percent(high)}",

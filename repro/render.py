@@ -14,6 +14,7 @@ from repro.store import write_atomically
 
 BLOCK = "block"  # the frame's first column: rows of one block stay together and are never compared across blocks
 NOT_RUN = "not run"
+NOT_EVALUATED = "not evaluated"  # trained, and its checkpoint not tried on anything else
 NOT_RECORDED = "not recorded"  # run, by sources that did not keep it
 NOTE = "note"  # a column of sentences: a list below the block in Markdown, left out of LaTeX
 

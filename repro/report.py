@@ -59,7 +59,8 @@ def _runs(evidence: Evidence) -> int:
 
 def _introduction(evidence: Evidence) -> str:
     return (
-        f"Generated from {_runs(evidence)} records and the published figures in `repro/reported.csv`; "
+        f"Generated from the records of {_runs(evidence)} runs, their evaluations, the measurements, the published "
+        "figures in `repro/reported.csv` and the trials in `repro/trials.csv`; "
         "`python -m repro report` makes it again. A figure here is one of this reading of CLAMP; only the profile "
         "`paper` is ever set against the paper's own."
     )

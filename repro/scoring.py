@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from repro.cells import PLACES, Cell, Place
+from repro.cells import PLACES, Block, Cell, Place
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
 from repro.peer_rules import LABELS
-from repro.render import NOT_RECORDED, NOT_RUN, Table, between, mean_and_sd, percent, seeds, signed
+from repro.render import NOT_EVALUATED, NOT_RECORDED, NOT_RUN, Table, between, mean_and_sd, percent, seeds, signed
 from repro.rows import Row, evaluated, frame_by_place, place_title
 from repro.stats import summarise
 from repro.variants import GROUPS
@@ -27,6 +27,10 @@ def _systems(place: Place) -> tuple[str, ...]:
     return GROUPS["main"]
 
 
+def _shown(evidence: Evidence) -> list[Block]:
+    return [{v: cell for v, cell in block.items() if v in _systems(place)} for place, block in evidence.grouped.items()]
+
+
 # Rules of scoring
 
 
@@ -36,7 +40,7 @@ def scoring_rules(evidence: Evidence) -> Table:
 
     def row(place: Place, cell: Cell) -> Row:
         if not cell.evaluations:
-            return dict.fromkeys(columns, NOT_RUN)
+            return dict.fromkeys(columns, NOT_EVALUATED)
         made = {title: mean_and_sd(_by_rule(cell, "joint", rule)) for rule, title in _JOINT.items()}
         made |= {title: mean_and_sd(_by_rule(cell, "masc", rule)) for rule, title in _MASC.items()}
         return {**made, "spread": percent(_spread(cell))}
@@ -44,8 +48,9 @@ def scoring_rules(evidence: Evidence) -> Table:
     return Table(
         name="scoring_rules",
         title="One set of predictions, several rules of scoring (test split, percent)",
-        about="The predictions of each checkpoint are scored as the public code of published systems would score them; "
-        "nothing else changes from column to column.",
+        about="The predictions of each checkpoint are scored as the public code of published systems would score "
+        "them, or, under Viterbi, decoded again from the same probabilities; nothing else changes from column to "
+        "column.",
         findings=tuple(_rules_finding(evidence, place) for place in PLACES),
         frame=frame_by_place(evidence, lambda place: columns, row, _systems, evaluated),
         footer=(
@@ -55,7 +60,7 @@ def scoring_rules(evidence: Evidence) -> Table:
             "MASC of gold spans: macro-F1 as in scikit-learn; harmonic: of macro-precision and macro-recall "
             "(VLP-MABSA, ESAFN); micro: equal to accuracy (DQPSA).",
             SELECTION,
-            *provenance_footer(list(evidence.grouped.values()), evidence.marks),
+            *provenance_footer(_shown(evidence), evidence.marks),
         ),
     )
 
@@ -72,7 +77,7 @@ def _rules_finding(evidence: Evidence, place: Place) -> str:
     block = evidence.block(place)
     spreads = {v: _spread(block[v]) for v in _systems(place) if v in block and block[v].evaluations}
     if not spreads:
-        return f"{place_title(place)}: {NOT_RUN}."
+        return f"{place_title(place)}: {NOT_EVALUATED if block else NOT_RUN}."
 
     def said(variant: str) -> str:
         return f"{percent(spreads[variant])} ({block[variant].label}, {seeds(evaluated(block[variant]))})"
@@ -117,7 +122,7 @@ def selection_rules(evidence: Evidence) -> Table:
             "Gain: best test epoch minus best dev epoch, never negative by construction; mean ± standard deviation "
             "over n seeds. Test F1 of each epoch is recorded for this table and decides nothing.",
             SELECTION,
-            *provenance_footer(list(evidence.grouped.values()), evidence.marks),
+            *provenance_footer(_shown(evidence), evidence.marks),
         ),
     )
 

@@ -62,11 +62,11 @@ def test_what_only_images_tell_is_said_as_the_runs_had_it():
     assert "can be read from the image alone" not in said([])
 
 
-def test_a_run_without_evaluation_says_not_run():
+def test_a_run_without_evaluation_says_so():
     records, evaluations = made({"full": {}, "text_only": {}})
     frame = robustness(evidence_of(records, [e for e in evaluations if e["variant"] == "full"])).frame
     row = frame[frame.block.str.contains("synthetic") & (frame.system == "text only")].iloc[0]
-    assert (row["n"], row["F1"], row["fall: no image"]) == ("0", "not run", "not run")
+    assert (row["n"], row["F1"], row["fall: no image"]) == ("0", "not evaluated", "not evaluated")
 
 
 @pytest.mark.parametrize("table", [robustness, domain_shift, scoring_rules])

@@ -117,7 +117,7 @@ def _bounds(block: Block) -> list[dict[str, str]]:
         for method, bound in (("oracle", 1.0), ("text-only bound", 1 - 2 / 3 * share)):
             joint = dict.fromkeys(("MABSA P", "MABSA R", "MABSA F1", "MASC accuracy"), percent(bound))
             mate = dict.fromkeys(("MATE P", "MATE R", "MATE F1"), percent(1.0))
-            source = f"computed from the generator; the image tells {share:.0%} of the polarities"
+            source = f"computed from the generator, in expectation; the image tells {share:.0%} of the polarities"
             rows.append({BLOCK: "Bounds", "method": method, **joint, **mate, "source": source})
     return rows
 

@@ -92,6 +92,7 @@ def table(reports: Reports) -> Table:
             "of ACL 2023). Left out, in its favour: the detector that yields the regions, AoM's graph convolution and "
             "attention per aspect.",
             "Baselines are our small versions on the same encoders.",
+            *(line for kind in KINDS if kind in reports for line in _measured_again(reports[kind])),
             *(line for kind in KINDS if kind in reports for line in _provenance(reports[kind])),
         ),
     )
@@ -230,6 +231,21 @@ def _targets(report: Report) -> str:
 def _target(what: str, value: float | None, most: float, form: str) -> str:
     found = NOT_MEASURED if value is None else f"{form.format(value)}, {'met' if value <= most else 'not met'}"
     return f"{what}, at most {form.format(most)}: {found}"
+
+
+def _measured_again(report: Report) -> list[str]:
+    """How far apart measurements of one point are: the table's, and those over image and text sizes."""
+    own, setting = OWN[report["kind"]], report["setting"]
+    rows = [one_row(report, "latency", variant=own, batch=1)]
+    rows += [one_row(report, "sizes", variant=own, **{what: setting[what]}) for what in ("regions", "tokens")]
+    found = [f"{row['ratio']['p50']:.2f}" for row in rows if row]
+    if len(found) < 2:
+        return []
+    return [
+        f"{LABELS[own]} at batch 1, {setting['tokens']} tokens and {setting['regions']} regions was measured "
+        f"{len(found)} times, in rounds apart: {' and '.join(found)} times the encoders, in this table first. Closer "
+        "differences than these are not settled by one of them."
+    ]
 
 
 def _others(report: Report) -> str:

@@ -243,3 +243,11 @@ def test_bars_are_whole_and_have_their_parts() -> None:
     (picture,) = [p for p in pictures(costs({"cpu": report("cpu")}, [])) if p.name == "efficiency_parts"]
     share = PARTS["training"][FUSION] / sum(PARTS["training"].values())
     assert f"{FUSION} {share:.1%}" in picture.sentences[1]
+
+
+def test_one_point_measured_more_than_once_is_said_so() -> None:
+    made = report("cpu")
+    (line,) = [line for line in table({"cpu": made}).footer if "was measured 3 times" in line]
+    assert "at batch 1, 64 tokens and 196 regions" in line
+    made["rows"] = [row for row in made["rows"] if row["section"] != "sizes"]
+    assert not [line for line in table({"cpu": made}).footer if "was measured" in line]

@@ -31,7 +31,7 @@ def regenerate(out: Path) -> str:
     paths += mechanism_figures.write_figures(evidence, out) + cost_figures.write_figures(costs, out)
     drawn = {path.stem for path in paths if path.suffix == ".png"}  # `out` can hold older pictures, of other records
 
-    captions = planned_figures(records)
+    captions = {name: caption for name, caption in planned_figures(records).items() if name in drawn}
     listed = captions | mechanism_figures.captions(evidence) | cost_figures.captions(costs)
     first = out / "README.md"
     lines = kernel_report.index_lines(results / "kernels", drawn)

@@ -17,6 +17,7 @@ def test_the_content_appears_when_the_block_ends(tmp_path: Path) -> None:
         stream.write(b"new")
         assert file.read_bytes() == b"old"
         assert [path.suffix for path in scratch.iterdir()] == [".tmp"]
+        assert all(path.name.startswith(".") for path in scratch.iterdir())  # what packs a folder leaves such out
     assert file.read_bytes() == b"new"
     assert not list(scratch.iterdir())
 

@@ -14,8 +14,8 @@ from typing import IO
 def written(file: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
     """A stream whose content becomes `file`, whole and on disk, when the block ends without an error.
 
-    Until then it is a hidden .tmp file in `scratch`, a folder of the same file system (default: that of `file`). After an
-    error it is removed and `file` is what it was; a process that is killed leaves it behind.
+    Until then it is a hidden .tmp file in `scratch`, a folder of the same file system (default: that of `file`). After
+    an error it is removed and `file` is what it was; a process that is killed leaves it behind.
     """
     temporary = (scratch or file.parent) / f".{file.name}.{uuid.uuid4().hex}.tmp"
     try:

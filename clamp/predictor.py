@@ -22,8 +22,9 @@ from clamp.data.schema import DataError
 from clamp.encoders import locate_weights
 from clamp.model import Tagger
 from clamp.model_card import model_card
-from clamp.predict import Image, predictions_of, ready_batches, seen_in
+from clamp.predict import Image, ready_batches, seen_in
 from clamp.prediction import Prediction
+from clamp.readout import Readout
 
 # All that is fetched from the hub: nothing in these can be executed.
 FETCHED = (
@@ -136,12 +137,13 @@ class Predictor(ModelHubMixin):
             except BadRecord as error:
                 raise DataError("records", number, one_line(str(error))) from None
         predictions: dict[int, Prediction] = {}
+        readout = Readout(self.model)
         for ready in ready_batches(kept, images, self.model, batch_size):
             for index, reason in ready.faults.items():
                 raise DataError("records", index, reason)
             assert ready.batch is not None
             seen = seen_in(self.model, ready.batch, regions=regions)
-            found = predictions_of(self.model, [seen], [kept[index] for index in ready.indices])
+            found = readout.predictions([seen], [kept[index] for index in ready.indices])
             predictions |= zip(ready.indices, found, strict=True)
         return [predictions[index] for index in range(len(kept))]
 

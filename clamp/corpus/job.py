@@ -12,25 +12,27 @@ from __future__ import annotations
 import fcntl
 import gc
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic_core import to_json
 
 from clamp.atomic import written
 from clamp.config import ConfigError
-from clamp.corpus.ahead import ahead
 from clamp.corpus.merge import MERGERS, Merger, merge_json
 from clamp.corpus.request import Request
 from clamp.corpus.rows import pyarrow_for, read_rows
+from clamp.corpus.served import Exchange, served
 from clamp.corpus.steps import Step, batch_of, steps
 from clamp.data.files import file_sha256
 from clamp.data.schema import DataError
-from clamp.predict import Seen, predictions_of, seen_in
+from clamp.predict import Seen, seen_in
 from clamp.prediction import Prediction
 from clamp.predictor import Predictor
+from clamp.readout import Readout
 
 WINDOW = 4096  # rows; few enough for the memory, enough to find tweets of the same length
 _AHEAD = 16  # batches that may be made before they are needed
@@ -136,22 +138,45 @@ def _rows_of(request: Request, state: dict[str, object]) -> int:
 def predict_windows(
     predictor: Predictor, request: Request, windows: Collection[int], on_rows: Callable[[int], None]
 ) -> None:
-    """Predict these windows of a request that was begun, here or by another process; each is stored when it is done."""
+    """Predict these windows of a request that was begun, here or by another process; each is stored when it is done.
+
+    This process runs the model and nothing else; one beside it reads, prepares batches, decodes and writes.
+    """
+    model, readout = predictor.model, Readout(predictor.model)
+
+    def answer(arrays: dict[str, np.ndarray]) -> Seen:
+        return seen_in(model, batch_of(arrays), regions=request.regions)
+
+    def work(exchange: Exchange[Step]) -> Iterator[int]:
+        return _written_windows(
+            readout, request, exchange(_asked(steps(predictor, request, frozenset(windows), WINDOW)))
+        )
+
+    for rows in served(work, answer, _AHEAD):
+        on_rows(rows)
+
+
+def _asked(some: Iterable[Step]) -> Iterator[tuple[Step, dict[str, np.ndarray] | None]]:
+    return ((step, step.arrays or None) for step in some)
+
+
+def _written_windows(readout: Readout, request: Request, answered: Iterable[tuple[Step, Seen | None]]) -> Iterator[int]:
+    """Decode and store the windows as their steps are answered; yields how many rows each step had."""
     predictions: dict[int, Prediction] = {}
     faults: dict[int, str] = {}
     waiting: list[tuple[Step, Seen]] = []
     with _little_garbage():
-        for step in ahead(lambda: steps(predictor, request, frozenset(windows), WINDOW), _AHEAD):
-            if step.records:
-                waiting.append((step, seen_in(predictor.model, batch_of(step.arrays), regions=request.regions)))
+        for step, seen in answered:
+            if seen is not None:
+                waiting.append((step, seen))
             if waiting and (step.ends or len(waiting) == _TOGETHER):
-                predictions |= _predictions(predictor, waiting)
+                predictions |= _predictions(readout, waiting)
                 waiting = []
             faults |= step.faults
-            on_rows(len(step.records) + len(step.faults))
             if step.ends:
                 _store(request, step.window, predictions, faults)
                 predictions, faults = {}, {}
+            yield len(step.records) + len(step.faults)
 
 
 @contextmanager
@@ -164,10 +189,10 @@ def _little_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _predictions(predictor: Predictor, waiting: Sequence[tuple[Step, Seen]]) -> dict[int, Prediction]:
+def _predictions(readout: Readout, waiting: Sequence[tuple[Step, Seen]]) -> dict[int, Prediction]:
     records = [record for step, _ in waiting for record in step.records]
     order = [index for step, _ in waiting for index in step.order]
-    return dict(zip(order, predictions_of(predictor.model, [seen for _, seen in waiting], records), strict=True))
+    return dict(zip(order, readout.predictions([seen for _, seen in waiting], records), strict=True))
 
 
 def _store(request: Request, window: int, predictions: dict[int, Prediction], faults: dict[int, str]) -> None:

@@ -1,4 +1,4 @@
-"""The windows of a corpus as batches for a model, made by one process and used by another."""
+"""The windows of a corpus as batches for a model that runs in another process."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import mmap
 import os
 import signal
 import sys
@@ -403,17 +404,22 @@ def test_words_are_split_as_the_annotated_tweets_are(text: str, words: str) -> N
 
 
 def killed_after(steps: int, work: Callable[[], object]) -> bool:
-    """Run `work` in a process that is killed right before its next change on disk after `steps` of them; was it?"""
+    """Run `work` in a process that is killed right before its next change on disk after `steps` of them; was it?
+
+    The changes of a process of its own count too.
+    """
+    left = np.frombuffer(mmap.mmap(-1, 8), dtype=np.int64)
+    left[0] = steps
     process = os.fork()
     if process == 0:
-        left = steps
+        first = os.getpid()
 
         def counted(change: Callable[..., Any]) -> Callable[..., Any]:
             def count(*arguments: Any, **options: Any) -> Any:
-                nonlocal left
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left -= 1
+                if left[0] == 0:
+                    for each in (first, os.getpid()):
+                        os.kill(each, signal.SIGKILL)
+                left[0] -= 1
                 return change(*arguments, **options)
 
             return count
@@ -465,15 +471,19 @@ def unfinished(predictor: Predictor, images: Path, tmp_path: Path) -> Request:
 
 
 def test_what_is_done_is_not_done_again(
-    predictor: Predictor, unfinished: Request, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor, unfinished: Request, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen: list[int] = []
+    stored = tmp_path / "stored"
     store = job._store
-    monkeypatch.setattr(
-        job, "_store", lambda request, window, *rest: (seen.append(window), store(request, window, *rest))
-    )
+
+    def noted(request: Request, window: int, *rest: Any) -> None:
+        with stored.open("a") as stream:  # another process stores
+            stream.write(f"{window} ")
+        store(request, window, *rest)
+
+    monkeypatch.setattr(job, "_store", noted)
     predict_corpus(predictor, unfinished)
-    assert seen == [1, 2]
+    assert stored.read_text() == "1 2 "
 
 
 def test_errors_of_a_try_that_was_killed_do_not_outlive_what_caused_them(

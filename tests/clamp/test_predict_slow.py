@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from clamp.predictor import Predictor
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 MANY, FEW = (int(os.environ.get("CLAMP_CORPUS", 100_000)) // part for part in (1, 10))
 DISTINCT = 2000  # tweets and images; a corpus repeats them
+LONG = 8  # windows whose forward passes are timed at a time
 SYNTHETIC = config_from_dict(
     {
         "model": {
@@ -140,18 +142,19 @@ def test_throughput_is_most_of_the_bare_forward_pass(folder: Path) -> None:
     def forward() -> float:
         started = time.perf_counter()
         with torch.no_grad():
-            for batch in batches:
+            for batch in LONG * batches:
                 assert batch is not None
                 predictor.model(batch)
-        return len(records) / (time.perf_counter() - started)
+        return LONG * len(records) / (time.perf_counter() - started)
 
-    forward()
-    bare, whole = [], []
-    for _ in range(3):  # alternating, so that what else the machine does meets both
-        bare.append(forward())
+    def corpus() -> float:
         started = time.perf_counter()
         predict_corpus(predictor, Request(source, folder / "fast.jsonl", folder / "images"))
-        whole.append(MANY / (time.perf_counter() - started))
-    ratio = max(whole) / max(bare)
-    print(f"\nforward {max(bare):.0f} tweets/s, corpus {max(whole):.0f} tweets/s: {ratio:.2f} x")
-    assert ratio >= 0.8
+        return MANY / (time.perf_counter() - started)
+
+    # pairs, so that what else the machine does meets both; and long ones: a short one has more luck
+    pairs = [(corpus(), forward()) for _ in range(5)]
+    ratios = sorted(ours / bare for ours, bare in pairs)
+    print("\ncorpus / bare forward, tweets/s: " + ", ".join(f"{ours:.0f} / {bare:.0f}" for ours, bare in pairs))
+    print(f"median ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    assert statistics.median(ratios) >= 0.8

@@ -128,7 +128,7 @@ def test_regions_without_an_image_are_none_and_unasked_absent(predictor: Predict
 
 
 def test_pooled_boxes_cover_their_patches() -> None:
-    from clamp.predict import boxes
+    from clamp.readout import boxes
 
     assert boxes("pooled", (3, 4))[1] == (0, 1, 0.5, 0.0, 1.0, 2 / 3)
     assert boxes("pooled", (3, 4))[2] == (1, 0, 0.0, 2 / 3, 0.5, 1.0)

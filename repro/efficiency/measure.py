@@ -5,7 +5,6 @@ A report is a list of rows, each of a section; a section that fails says why and
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -46,6 +45,7 @@ from repro.efficiency.systems import (
 from repro.efficiency.timing import Rounds, Seconds, in_turns, ratios, spread
 from repro.experiments import Inputs
 from repro.sources import source_hash
+from repro.store import read_measurements
 
 Row = dict[str, Any]
 _COMPILERS = ("g++", "clang++")
@@ -324,12 +324,12 @@ def devices() -> list[str]:
 def run(out: Path, devices: Sequence[str], quick: bool, argv: Sequence[str]) -> int:
     """Measure on each of the devices ("cpu", "cuda"); exit code 1 where a section failed.
 
-    ConfigError where a rehearsal would take the place of a measurement.
+    ConfigError where a rehearsal would take the place of a measurement, StoreError where what is there is no report.
     """
     size, effort = (TINY, QUICK) if quick else (PAPER, FULL)
     files = {name: out / "results" / "efficiency" / f"{'gpu' if name == 'cuda' else name}.json" for name in devices}
     for file in files.values() if quick else ():
-        if file.exists() and not json.loads(file.read_text(encoding="utf-8"))["quick"]:
+        if any(not report["quick"] for report in read_measurements(file.parent, [file.stem], SCHEMA).values()):
             raise ConfigError(f"{file}: holds a measurement; give the rehearsal an --out of its own")
     failed = False
     for name, file in files.items():

@@ -20,7 +20,7 @@ from repro.__main__ import main
 from repro.efficiency import measure, memory, steps
 from repro.efficiency.corpus import PASSES, corpus_batches, passes
 from repro.efficiency.generative import Generative
-from repro.efficiency.names import CONTRAST, FUSION, HEADS, IMAGE, OPTIMISER, PROFILE_VARIANTS, TEXT
+from repro.efficiency.names import CONTRAST, FUSION, HEADS, IMAGE, OPTIMISER, PROFILE_VARIANTS, SCHEMA, TEXT
 from repro.efficiency.report import KINDS, read_reports, rows_of
 from repro.efficiency.systems import CLAMP, ENCODERS, TINY, Encoders, build, make_batch, systems
 from repro.efficiency.timing import Rounds, in_turns, ratios, spread
@@ -223,10 +223,16 @@ def test_a_section_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch,
 def test_a_rehearsal_takes_no_measurements_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "results" / "efficiency" / "cpu.json"
     file.parent.mkdir(parents=True)
-    file.write_text('{"quick": false}')
-    assert main(["efficiency", "--quick", "--device", "cpu", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (f"error: {file}: holds a measurement; give the rehearsal an --out of its own\n")
-    assert file.read_text() == '{"quick": false}'
+    measured = json.dumps({"schema": SCHEMA, "kind": "cpu", "quick": False})
+    rehearse = ["efficiency", "--quick", "--device", "cpu", "--out", str(tmp_path)]
+    for content, error in (
+        (measured, "holds a measurement; give the rehearsal an --out of its own"),
+        (measured[:-1], "truncated or corrupt: Expecting ',' delimiter: line 1 column 44 (char 43)"),
+    ):
+        file.write_text(content)
+        assert main(rehearse) == 2
+        assert capsys.readouterr().err == f"error: {file}: {error}\n"
+        assert file.read_text() == content
 
 
 def test_a_device_that_is_absent_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,8 @@ def served(
 
     `exchange` may be at most `depth` questions ahead of the answers that it yields. The item of a pair stays in its
     process; a question of None is not asked, and its answer is None. `answer` may use a question's arrays until it
-    returns. A ConfigError or DataError of `work` is a ConfigError here, and so is its process's end by a signal.
+    returns. A ConfigError, DataError or OSError of `work` is a ConfigError here, and so is its process's end by a
+    signal.
 
     A thread would not do: most of the work around a small model holds Python's lock, for which its forward pass,
     hundreds of short operators, would wait again and again. The process is a fork of this one and ends with it.
@@ -165,6 +166,8 @@ def _live(
             questions.sender.send(_Told(news))
     except (ConfigError, DataError) as error:
         questions.sender.send(_Failed(str(error)))
+    except OSError as error:
+        questions.sender.send(_Failed(f"{error.filename or 'writing'}: {error.strerror or error}"))
     else:
         questions.sender.send(_Ended())
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -96,14 +98,23 @@ def test_items_without_a_question_do_not_gather() -> None:
     assert set(served(work, lambda question: question, 3)) == {0}
 
 
-def test_an_error_of_the_data_arrives_after_the_news_before_it() -> None:
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (DataError("tweets.jsonl", 3, "unreadable"), "tweets.jsonl: record 3: unreadable"),
+        (ConfigError("no such device"), "no such device"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out"), "out: No space left on device"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "writing: No space left on device"),
+    ],
+)
+def test_an_expected_error_arrives_after_the_news_before_it(error: Exception, line: str) -> None:
     def work(exchange: Exchange[int]) -> Iterator[int]:
         yield 1
-        raise DataError("tweets.jsonl", 3, "unreadable")
+        raise error
 
     news = served(work, lambda question: question, 2)
     assert next(news) == 1
-    with pytest.raises(ConfigError, match=r"^tweets.jsonl: record 3: unreadable$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(line)}$"):
         next(news)
 
 

@@ -281,7 +281,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], train: str, eval
         stale += state == "stale"
         if state not in settled:
             waiting.append(job)
-        elif state == "done" and store.needs_evaluation(job, evaluation_hash):
+        elif state == "done" and store.needs_evaluation(job, evaluation_hash, options.data):
             unevaluated.append(job)
         if problem:
             print(f"warning: {problem}; it is trained again", file=sys.stderr)

@@ -173,7 +173,8 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
             if not job.result.exists() or store.state(job)[0] != "done":  # another process may just have done it
                 job.error.unlink(missing_ok=True)
                 _train_and_store(job, setting, lambda epoch, _, dev_f1: messages.send(_Epoch(epoch, dev_f1)))
-            if store.needs_evaluation(job, sources.source_hash(setting.evaluate.partition(":")[0])):
+            evaluation_hash = sources.source_hash(setting.evaluate.partition(":")[0])
+            if store.needs_evaluation(job, evaluation_hash, setting.data_root):
                 _evaluate_and_store(job, setting)
             messages.send(_Done(outcome(store.read_record(job.result))))
     except Exception as error:

@@ -112,7 +112,8 @@ class _Grid:
                 self._waiting.append(job)
                 continue
             trained = store.state(job)[0] == "done"
-            if trained and not store.needs_evaluation(job, self._evaluation_hash):  # another command has just done it
+            if trained and not store.needs_evaluation(job, self._evaluation_hash, self._setting.data_root):
+                # another command has just done it
                 self._progress.end(job.run.name, outcome(store.read_record(job.result)))
                 lock.close()
             else:

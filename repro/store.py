@@ -18,6 +18,7 @@ SCHEMA = 1
 State = Literal["done", "stale", "failed", "running", "missing"]
 Record = dict[str, Any]
 
+OTHER_DATA_SET = "other_data_set"  # the condition of an evaluation, as repro.conditions names it
 _OF_EVERY_RECORD = {"profile", "experiment", "variant", "seed", "key"}
 _OF_SOME = ({"config", "result", "provenance"}, {"evaluation_hash", "evaluation"})  # of a run, of an evaluation
 
@@ -120,14 +121,25 @@ def state(job: Job) -> tuple[State, str | None]:
     return ("stale" if stale_result(job) else "missing"), None
 
 
-def needs_evaluation(job: Job, evaluation_hash: str) -> bool:
-    """Whether a finished run has a checkpoint that nobody evaluated as it is done today."""
+def needs_evaluation(job: Job, evaluation_hash: str, data_root: Path | None) -> bool:
+    """Whether a finished run has a checkpoint that nobody evaluated as it is done today, on all that there is today."""
     if not job.model.is_dir():
         return False
     try:
-        return read_record(job.evaluation)["evaluation_hash"] != evaluation_hash
+        record = read_record(job.evaluation)
     except StoreError:
         return True
+    return record["evaluation_hash"] != evaluation_hash or _can_be_tested_elsewhere(job, record, data_root)
+
+
+def _can_be_tested_elsewhere(job: Job, evaluation: Record, data_root: Path | None) -> bool:
+    """Whether the other real data set, which had not been there, has come."""
+    config = job.run.config
+    if config.data.name == "synthetic" or OTHER_DATA_SET in evaluation["evaluation"]["conditions"]:
+        return False
+    from repro.conditions import conditions  # reads images, which few commands do
+
+    return OTHER_DATA_SET in conditions(config, data_root)
 
 
 def stale_result(job: Job) -> Path | None:

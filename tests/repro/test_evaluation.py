@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from repro import sources, store
 from repro.__main__ import main
 from repro.conditions import conditions
 from repro.evaluation import evaluate
+from repro.experiments import Inputs, Run
 from repro.launch import EVALUATE
 from repro.peer_rules import LABELS
 from repro.store import Job
@@ -68,6 +70,30 @@ def test_a_run_is_evaluated_with_its_training_and_again_only_when_evaluation_cha
     stamp = file.stat().st_mtime_ns
     assert main(grid) == 0
     assert file.stat().st_mtime_ns == stamp
+
+
+def test_a_run_is_evaluated_again_when_the_other_data_set_has_come(
+    make_run: Callable[..., Run], tmp_path: Path, write_twitter: Callable[[Path], None]
+) -> None:
+    run = make_run("text_only", data__name="twitter2015", data__visual="none")
+    job = Job(run, Inputs({}, None, ""), tmp_path / "runs")
+    job.model.mkdir(parents=True)
+    record = dict.fromkeys(("profile", "experiment", "variant", "seed", "key")) | {"schema": store.SCHEMA}
+    record |= {"evaluation_hash": "now", "evaluation": {"conditions": {}}}
+
+    def needed() -> bool:
+        store.write_atomically(job.evaluation, store.record_text(record))
+        return store.needs_evaluation(job, "now", tmp_path)
+
+    write_twitter(tmp_path)
+    assert not needed()
+    (tmp_path / "twitter2017").mkdir()
+    assert not needed()  # its tweets have not come
+    for file in (tmp_path / "twitter2015").iterdir():
+        shutil.copy(file, tmp_path / "twitter2017")
+    assert needed()
+    record["evaluation"] = {"conditions": {store.OTHER_DATA_SET: {}}}
+    assert not needed()
 
 
 def test_an_evaluation_never_outlives_its_run(make_job: Callable[..., Job], tmp_path: Path) -> None:

@@ -118,8 +118,19 @@ def test_an_expected_error_arrives_after_the_news_before_it(error: Exception, li
         next(news)
 
 
+def test_what_only_the_pipe_can_take_goes_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a pipe holds: were both sent at once, each process would wait for the other to read."""
+    monkeypatch.setattr(clamp.corpus.served, "_SLOT", 2000)
+    pairs = ((number, np.full(2**20, number)) for number in range(6))
+    news = served(lambda exchange: exchange(pairs), lambda array: array + 1, 3)
+    assert [(number, int(array[-1])) for number, array in news] == [(number, number + 1) for number in range(6)]
+
+
 @pytest.mark.parametrize("asks", [False, True])
-def test_its_end_by_a_signal_is_said_in_one_line(asks: bool) -> None:
+@pytest.mark.parametrize("slot", [2000, 2**26])  # the answer fits into the larger one
+def test_its_end_by_a_signal_is_said_in_one_line(asks: bool, slot: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clamp.corpus.served, "_SLOT", slot)
+
     def work(exchange: Exchange[int]) -> Iterator[int]:
         def pairs() -> Iterator[tuple[int, object]]:
             yield 1, 1 if asks else None

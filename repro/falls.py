@@ -13,6 +13,7 @@ from repro.footer import SELECTION, provenance_footer
 from repro.render import NOT_EVALUATED, NOT_RUN, Table, between, mean_and_sd, of_fewer, p_value, percent, seeds, signed
 from repro.rows import Row, evaluated, frame_by_place, place_title
 from repro.stats import LEAST_SEEDS, SIGNIFICANCE, holm, summarise, t_against_zero
+from repro.store import OTHER_DATA_SET
 from repro.variants import GROUPS, SUITE
 
 OTHERS_IMAGE = "other_image"
@@ -30,7 +31,7 @@ def labels(group: Group) -> dict[str, str]:
     described = conditions(Config(data=DataConfig(name="twitter2015", visual="proxy")), None)
     every = described | conditions(Config(), None)
     found = {name: condition.label for name, condition in every.items() if condition.group == group}
-    return found | ({"other_data_set": "the other data set"} if group == "shift" else {})
+    return found | ({OTHER_DATA_SET: "the other data set"} if group == "shift" else {})
 
 
 def f1_under(cell: Cell, condition: str) -> list[float]:

@@ -7,10 +7,12 @@ import fcntl
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from clamp.atomic import written
+from clamp.config import Config, DataConfig
 from clamp.locks import LOCK
 from repro.experiments import Inputs, Run
 
@@ -18,7 +20,7 @@ SCHEMA = 1
 State = Literal["done", "stale", "failed", "running", "missing"]
 Record = dict[str, Any]
 
-OTHER_DATA_SET = "other_data_set"  # the condition of an evaluation, as repro.conditions names it
+OTHER_DATA_SET = "other_data_set"  # as repro.conditions calls it, which any change would make new sources of evaluation
 _OF_EVERY_RECORD = {"profile", "experiment", "variant", "seed", "key"}
 _OF_SOME = ({"config", "result", "provenance"}, {"evaluation_hash", "evaluation"})  # of a run, of an evaluation
 
@@ -134,12 +136,17 @@ def needs_evaluation(job: Job, evaluation_hash: str, data_root: Path | None) -> 
 
 def _can_be_tested_elsewhere(job: Job, evaluation: Record, data_root: Path | None) -> bool:
     """Whether the other real data set, which had not been there, has come."""
-    config = job.run.config
-    if config.data.name == "synthetic" or OTHER_DATA_SET in evaluation["evaluation"]["conditions"]:
+    data = job.run.config.data
+    if data.name == "synthetic" or OTHER_DATA_SET in evaluation["evaluation"]["conditions"]:
         return False
-    from repro.conditions import conditions  # reads images, which few commands do
+    return _is_there_another(data, data_root)
 
-    return OTHER_DATA_SET in conditions(config, data_root)
+
+@cache  # reads every tweet and image of it
+def _is_there_another(data: DataConfig, data_root: Path | None) -> bool:
+    from repro.conditions import conditions  # seconds of imports
+
+    return OTHER_DATA_SET in conditions(Config(data=data), data_root)
 
 
 def stale_result(job: Job) -> Path | None:

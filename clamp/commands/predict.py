@@ -136,7 +136,7 @@ def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
     request = Request(
         options.corpus, options.out, options.images or options.corpus.parent, options.regions, options.batch_size or 32
     )
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to prepare the batches
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to all but the model
     with tqdm(unit=" tweets", disable=None) as bar:
         if options.engine == "ray":
             summary = predict_corpus_on_ray(

@@ -14,7 +14,7 @@ import gc
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ from clamp.predictor import Predictor
 from clamp.readout import Readout
 
 WINDOW = 4096  # rows; few enough for the memory, enough to find tweets of the same length
-_AHEAD = 16  # batches that may be made before they are needed
+_AHEAD = 16  # batches that may be made before the model has answered
 _TOGETHER = 8  # batches whose tags are decoded at once
 _STATE, _LOCK = "state.json", "lock"
 
@@ -97,7 +97,7 @@ def begun(predictor: Predictor, request: Request) -> Iterator[int]:
         except OSError:
             raise ConfigError(f"{request.out}: another process is predicting to this file") from None
         for file in request.folder.glob("*.tmp"):
-            file.unlink()
+            file.unlink(missing_ok=True)  # of a process that is just ending
         yield _rows_of(request, state)
 
 
@@ -157,7 +157,7 @@ def predict_windows(
 
 
 def _asked(some: Iterable[Step]) -> Iterator[tuple[Step, dict[str, np.ndarray] | None]]:
-    return ((step, step.arrays or None) for step in some)
+    return ((replace(step, arrays={}), step.arrays or None) for step in some)
 
 
 def _written_windows(readout: Readout, request: Request, answered: Iterable[tuple[Step, Seen | None]]) -> Iterator[int]:

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -38,6 +37,11 @@ class _Sent:
 
 
 @dataclass(frozen=True)
+class _Asked:
+    question: Any
+
+
+@dataclass(frozen=True)
 class _Told:
     news: Any
 
@@ -57,10 +61,9 @@ def served(
 ) -> Iterator[_News]:
     """What `work(exchange)` yields in a process of its own, in order; its questions are answered here by `answer`.
 
-    `exchange` may be at most `depth` questions ahead of the answers that it yields. The item of a pair stays in its
-    process; a question of None is not asked, and its answer is None. `answer` may use a question's arrays until it
-    returns. A ConfigError, DataError or OSError of `work` is a ConfigError here, and so is its process's end by a
-    signal.
+    `exchange` may be at most `depth` pairs ahead of those that it yields. The item of a pair stays in its process; a
+    question of None is not asked, and its answer is None. `answer` may use a question's arrays until it returns. A
+    ConfigError, DataError or OSError of `work` is a ConfigError here, and so is its process's end by a signal.
 
     A thread would not do: most of the work around a small model holds Python's lock, for which its forward pass,
     hundreds of short operators, would wait again and again. The process is a fork of this one and ends with it.
@@ -74,14 +77,14 @@ def served(
     questions.sender.close()
     answers.receiver.close()
     try:
-        while not isinstance(message := _received(questions.receiver, process), _Ended):
+        while not isinstance(message := _received(questions, process), _Ended):
             if isinstance(message, _Failed):
                 raise ConfigError(message.reason)
             if isinstance(message, _Told):
                 yield message.news
-            else:
-                packed = _Packed.of(answer(questions.read(message, copied=False)))
-                with contextlib.suppress(BrokenPipeError):  # of a process that ended: the next message says so
+            elif process.is_alive():  # else the last message says why it is not, and nobody needs the answer
+                packed = _Packed.of(answer(message.question))
+                with contextlib.suppress(BrokenPipeError):
                     answers.send(packed)
     finally:
         process.kill()
@@ -145,10 +148,11 @@ class _Channel:
         return pickle.loads(parts[0], buffers=map(bytearray, parts[1:]) if copied else parts[1:])
 
 
-def _received(receiver: Connection, process: BaseProcess) -> _Sent | _Told | _Failed | _Ended:
+def _received(questions: _Channel, process: BaseProcess) -> _Asked | _Told | _Failed | _Ended:
     try:
-        return receiver.recv()
-    except EOFError:
+        message = questions.receiver.recv()
+        return _Asked(questions.read(message, copied=False)) if isinstance(message, _Sent) else message
+    except (EOFError, OSError):  # OSError: it ended within a message
         process.join()
         hint = "; the system does that when memory runs out" if process.exitcode == -signal.SIGKILL else ""
         raise ConfigError(f"the process that reads and writes ended (exit code {process.exitcode}){hint}") from None
@@ -185,16 +189,14 @@ def _exchanged(
         return item, answers.read(answers.receiver.recv(), copied=True) if was_asked else None
 
     for item, question in pairs:
-        if question is not None:
-            packed = _Packed.of(question)
-            # with what goes through a pipe nothing else may be under way: both could wait for the other to read
-            while asked == depth or (asked and not packed.fits):
-                yield next_answered()
+        packed = None if question is None else _Packed.of(question)
+        # beside what goes through a pipe nothing may be under way: each process could wait for the other to read
+        while len(waiting) == depth or (asked and packed is not None and not packed.fits):
+            yield next_answered()
+        if packed is not None:
             questions.send(packed)
             asked += 1
-        waiting.append((item, question is not None))
-        while waiting and (not waiting[0][1] or answers.receiver.poll()):
-            yield next_answered()
+        waiting.append((item, packed is not None))
     while waiting:
         yield next_answered()
 

@@ -7,7 +7,10 @@ import mmap
 import os
 import re
 import signal
+import struct
+import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -82,20 +85,26 @@ def test_it_is_no_more_questions_ahead_than_it_may_be() -> None:
     assert list(served(work, answer, 3)) == list(range(50))
 
 
-def test_items_without_a_question_do_not_gather() -> None:
-    """A corpus may be all faults, and as long as it likes."""
+@pytest.mark.parametrize("slot", [2000, 2**20])
+def test_items_without_a_question_do_not_gather(slot: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corpus may be all faults but for one slow batch, and as long as it likes."""
+    monkeypatch.setattr(clamp.corpus.served, "_SLOT", slot)
     shared = np.frombuffer(mmap.mmap(-1, 8), dtype=np.int64)
 
     def work(exchange: Exchange[int]) -> Iterator[int]:
-        def pairs() -> Iterator[tuple[int, None]]:
-            for number in range(50):
+        def pairs() -> Iterator[tuple[int, object]]:
+            for number in range(5000):
                 shared[0] = number
-                yield number, None
+                yield number, 1 if number == 0 else None
 
         for number, _ in exchange(pairs()):
             yield int(shared[0]) - number
 
-    assert set(served(work, lambda question: question, 3)) == {0}
+    def answer(question: int) -> np.ndarray:
+        time.sleep(0.2)
+        return np.zeros(2**17)
+
+    assert max(served(work, answer, 3)) == 3
 
 
 @pytest.mark.parametrize(
@@ -143,6 +152,40 @@ def test_its_end_by_a_signal_is_said_in_one_line(asks: bool, slot: int, monkeypa
         ConfigError, match=r"^the process that reads and writes ended \(exit code -9\); the system does"
     ):
         list(served(work, lambda question: np.zeros(2**20), 2))
+
+
+@pytest.mark.parametrize("sent", [0, 100_000])  # of the question's bytes
+def test_its_end_within_a_question_is_said_in_one_line(sent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clamp.corpus.served, "_SLOT", 2000)
+
+    def cut(connection: Connection, content: bytes) -> None:
+        os.write(connection.fileno(), struct.pack("!i", len(content)) + content[:sent] if sent else b"")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Connection, "send_bytes", cut)
+    with pytest.raises(
+        ConfigError, match=r"^the process that reads and writes ended \(exit code -9\); the system does"
+    ):
+        list(served(lambda exchange: exchange([("item", np.zeros(2**20))]), lambda question: 0, 2))
+
+
+def test_who_has_ended_is_no_longer_answered() -> None:
+    asked: list[int] = []
+
+    def answer(number: int) -> None:
+        asked.append(number)
+        time.sleep(0.5)
+
+    def work(exchange: Exchange[int]) -> Iterator[tuple[int, None]]:
+        def pairs() -> Iterator[tuple[int, int]]:
+            yield from ((number, number) for number in range(8))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out")
+
+        return exchange(pairs())
+
+    with pytest.raises(ConfigError, match="^out: No space left on device$"):
+        list(served(work, answer, 16))
+    assert len(asked) < 3
 
 
 def test_an_error_of_the_answer_is_raised_here_and_ends_the_other_process() -> None:

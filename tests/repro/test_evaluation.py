@@ -82,6 +82,7 @@ def test_a_run_is_evaluated_again_when_the_other_data_set_has_come(
     record |= {"evaluation_hash": "now", "evaluation": {"conditions": {}}}
 
     def needed() -> bool:
+        store._is_there_another.cache_clear()
         store.write_atomically(job.evaluation, store.record_text(record))
         return store.needs_evaluation(job, "now", tmp_path)
 

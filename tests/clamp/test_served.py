@@ -163,9 +163,7 @@ def test_its_end_within_a_question_is_said_in_one_line(sent: int, monkeypatch: p
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(Connection, "send_bytes", cut)
-    with pytest.raises(
-        ConfigError, match=r"^the process that reads and writes ended \(exit code -9\)"
-    ):
+    with pytest.raises(ConfigError, match=r"^the process that reads and writes ended \(exit code -9\)"):
         list(served(lambda exchange: exchange([("item", np.zeros(2**20))]), lambda question: 0, 2))
 
 

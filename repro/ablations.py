@@ -29,7 +29,8 @@ def ablations(evidence: Evidence, place: Place) -> Table:
         findings=(_ablation_finding(block, compared), *bounds_findings(block.get("full"))),
         frame=pd.DataFrame([{BLOCK: f"Profile {profile}", **row} for row in rows]),
         footer=(
-            "Mean ± standard deviation over n seeds. Differences are variant minus CLAMP, over the seeds both have.",
+            "Mean ± standard deviation over n seeds; t intervals are cut at 0 and 100. Differences are variant minus "
+            "CLAMP, over the seeds both have.",
             f"{TESTS} Approximate randomisation is an unadjusted check. A difference is called shown when both "
             f"adjusted p values are below {SIGNIFICANCE}.",
             "Detectable: the smallest true difference that the test over tweets, unadjusted, would find four times in "

@@ -222,7 +222,8 @@ def _ablation_dots(panels: Panels, todays_hashes: Collection[str]) -> Figure:
             summary = summarise(values)
             color = VERMILION if cell.variant == "full" else BLUE
             if summary.low is not None and summary.high is not None and summary.n >= LEAST_SEEDS:
-                axis.plot([summary.low, summary.high], [row, row], color=color, linewidth=1.0, zorder=2)
+                ends = [max(summary.low, 0.0), min(summary.high, 100.0)]
+                axis.plot(ends, [row, row], color=color, linewidth=1.0, zorder=2)
             if summary.n > 1:
                 axis.plot(summary.mean, row, "|", color=BLACK, markersize=9, mew=1.6, zorder=3)
             apart = 0.1 * (np.arange(summary.n) - (summary.n - 1) / 2)  # or equal seeds would hide one another
@@ -250,7 +251,7 @@ _FIGURES: dict[str, tuple[str, Callable[[Panels], Panels], Callable[[Panels, Col
     ),
     "ablations": (
         "Joint F1 on test of every variant run (number of seeds in brackets): each seed (dot), mean (bar), and the "
-        "95 % t interval (line) from three seeds on; dashed: the mean of full CLAMP",
+        "95 % t interval (line, cut at 0 and 100) from three seeds on; dashed: the mean of full CLAMP",
         _with_ablations,
         _ablation_dots,
     ),

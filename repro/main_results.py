@@ -74,8 +74,8 @@ def main_results(evidence: Evidence, dataset: str) -> Table:
         findings=tuple(findings),
         frame=pd.DataFrame(rows).fillna(""),
         footer=(
-            "Ours: mean ± standard deviation over n seeds. Profiles differ in encoders and images: never compare F1 "
-            "across blocks without saying so.",
+            "Ours: mean ± standard deviation over n seeds; t intervals are cut at 0 and 100. Profiles differ in "
+            "encoders and images: never compare F1 across blocks without saying so.",
             f'{TESTS} "Ahead" and "behind" need both p values below {SIGNIFICANCE}; the interval is the bootstrap\'s.',
             SELECTION,
             _MASC,

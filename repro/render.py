@@ -133,11 +133,12 @@ def of_fewer(text: str, values: Sequence[float], n: int) -> str:
     return text if len(values) == n else f"{text} ({seeds(len(values))})"
 
 
-def interval(values: Sequence[float]) -> str:
-    summary = summarise(values)
+def interval(shares: Sequence[float]) -> str:
+    """The t interval, as far as there are such shares."""
+    summary = summarise(shares)
     if summary.low is None or summary.high is None:
         return "-"
-    return f"{percent(summary.low)} to {percent(summary.high)}"
+    return f"{percent(max(summary.low, 0.0))} to {percent(min(summary.high, 1.0))}"
 
 
 def between(low: float, high: float) -> str:

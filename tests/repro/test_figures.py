@@ -15,6 +15,7 @@ from PIL import Image
 from repro import figures
 from repro.cells import blocks
 from repro.figures import CURVES, SHORT, TASK_STYLES, planned_figures, write_figures
+from repro.render import interval
 from repro.stats import summarise
 from repro.store import StoreError
 from repro.variants import SUITE
@@ -112,6 +113,16 @@ def test_ablation_dots_show_every_seed_mean_and_interval():
         spans = [line.get_xdata() for line in at_row if line.get_marker() == "None" and len(set(line.get_xdata())) == 2]
         summary = summarise(values)
         assert [list(span) for span in spans] == ([[summary.low, summary.high]] if summary.n >= 3 else [])
+
+
+def test_an_interval_ends_where_f1_does():
+    records = [record("full", seed, f1=f1) for seed, f1 in enumerate((0.67, 0.73, 0.98))]
+    (axis,) = axes_of("ablations", [*records, record("text_only", 0)])
+    ends = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
+    assert summarise([67, 73, 98]).high > 100
+    assert max(map(max, ends)) == 100
+    assert interval([0.67, 0.73, 0.98]).endswith(" to 100.0")
+    assert interval([0.02, 0.08, 0.33]).startswith("0.0 to ")
 
 
 def test_panels_stand_in_the_order_of_profiles_and_mark_other_sources():

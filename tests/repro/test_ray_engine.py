@@ -17,6 +17,7 @@ from local_ray import Nodes, a_cluster, parent_of, wait_for
 
 from repro import ray_engine, sources, store
 from repro.__main__ import main
+from repro.experiments import Inputs, Run
 from repro.launch import Setting, launch
 from repro.provenance import Invocation
 from repro.ray_engine import Cluster
@@ -170,10 +171,11 @@ def test_gpus_are_seen_by_runs_that_asked_for_them(nodes: Nodes, make_job: MakeJ
 
 @pytest.mark.slow
 def test_a_node_with_other_data_is_found_out(
-    nodes: Nodes, make_job: MakeJob, write_twitter: Callable[[Path], None], tmp_path: Path
+    nodes: Nodes, make_run: Callable[..., Run], write_twitter: Callable[[Path], None], tmp_path: Path
 ) -> None:
     write_twitter(tmp_path)
-    job = make_job(data__name="twitter2015", data__visual="none")  # planned for other bytes
+    other_bytes = Inputs({"twitter2015/train.json": "0" * 64}, None, sources.source_hash())
+    job = Job(make_run(data__name="twitter2015", data__visual="none"), other_bytes, tmp_path / "runs")
     described = Setting(Invocation(("python",), None, None), tmp_path, "fake_training:train")
     (failure,) = ray_engine.launch([job], 1, described, on(nodes))
     assert "not the same twitter2015" in failure.reason

@@ -13,7 +13,6 @@ import importlib
 import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from clamp.data import load_splits
+from clamp.lifetimes import end_with_parent
 from clamp.locks import locked
 from repro import provenance, sources, store
 from repro.progress import Progress
@@ -167,7 +167,7 @@ def _how_it_died(exitcode: int | None) -> str:
 
 def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
     """The whole life of a run's process."""
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         with locked(job.folder), _output_to(job.folder / "log.txt"):
             if not job.result.exists() or store.state(job)[0] != "done":  # another process may just have done it
@@ -191,13 +191,6 @@ def _disk_is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return f"(os error {errno.ENOSPC})" in str(error)  # all that safetensors tells
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 @contextlib.contextmanager

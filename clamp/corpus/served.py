@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import mmap
 import multiprocessing
-import os
 import pickle
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import torch
 
 from clamp.config import ConfigError
 from clamp.data.schema import DataError
+from clamp.lifetimes import end_with_parent
 
 _Item = TypeVar("_Item")
 _News = TypeVar("_News")
@@ -163,7 +162,7 @@ def _live(
 ) -> None:
     """The life of the process that works."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the one that answers ends the other
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()  # else what is killed would leave a process behind that waits forever for its answers
     torch.set_num_threads(1)
     try:
         for news in work(lambda pairs: _exchanged(pairs, questions, answers, depth)):
@@ -199,11 +198,3 @@ def _exchanged(
         waiting.append((item, packed is not None))
     while waiting:
         yield next_answered()
-
-
-def _exit_with_parent() -> None:
-    """Else what is killed would leave a process behind that waits forever for its answers."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

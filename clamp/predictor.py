@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HFValidationError
 
 from clamp.baselines import ARCHITECTURES
+from clamp.compiled import compiled
 from clamp.config import ConfigError, model_config_from_dict
 from clamp.corpus.records import BadRecord, Row, one_line, record_of
 from clamp.data.files import read_text
@@ -107,6 +108,16 @@ class Predictor(ModelHubMixin):
             digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
         digest.update(self.model.tokenizer.backend_tokenizer.to_str().encode())
         return digest.hexdigest()
+
+    def compile(self) -> Self:
+        """Compile the model for tweets that come one at a time to a CPU, in a process that goes on for long.
+
+        The first prediction then takes a minute at the paper's size, as do the first of several tweets together and the
+        first with regions; any later one takes about three quarters of the time (docs/efficiency.md). ConfigError where
+        there is no C++ compiler. Returns itself.
+        """
+        self.model.forward = compiled(self.model.forward, any_length=True)  # type: ignore[method-assign]
+        return self
 
     def __call__(
         self,

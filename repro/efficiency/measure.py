@@ -5,10 +5,8 @@ A report is a list of rows, each of a section; a section that fails says why and
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -21,7 +19,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from clamp.compiled import compiled
 from clamp.config import ConfigError
+from clamp.data.collate import Batch
 from clamp.model import Clamp
 from kernels.bench.report import write
 from kernels.bench.timing import explain
@@ -29,7 +29,7 @@ from repro import provenance
 from repro.efficiency import profile
 from repro.efficiency.corpus import corpus_batches, passes
 from repro.efficiency.memory import peaks
-from repro.efficiency.names import PROFILE_VARIANTS, SCHEMA
+from repro.efficiency.names import ANY_LENGTH, ONE_LENGTH, PROFILE_VARIANTS, SCHEMA
 from repro.efficiency.steps import infer, inference_parts, make_optimiser, train, training_parts
 from repro.efficiency.systems import (
     ENCODERS,
@@ -42,19 +42,18 @@ from repro.efficiency.systems import (
     make_batch,
     systems,
 )
-from repro.efficiency.timing import Rounds, Seconds, in_turns, ratios, spread
+from repro.efficiency.timing import Call, Rounds, Seconds, in_turns, ratios, spread
 from repro.experiments import Inputs
 from repro.sources import source_hash
 from repro.store import read_measurements
 
 Row = dict[str, Any]
-_COMPILERS = ("g++", "clang++")
 SMALL, LARGE, TRAINING, CORPUS = 1, 32, 16, 16  # tweets in a batch
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long each section goes on, the batches of the latency, and what compiles (None: nothing)."""
+    """How long each section goes on, the batches of the latency, and whether anything is compiled."""
 
     small: Rounds  # every system, at SMALL
     large: Rounds  # every system, at LARGE
@@ -67,7 +66,7 @@ class Effort:
     profile: Rounds
     batches: tuple[int, ...]
     corpus_tweets: int
-    compiler: str | None
+    compiles: bool
 
     def shortened(self, factor: float) -> Effort:
         """For a device on which many more rounds fit into the same time."""
@@ -79,19 +78,19 @@ class Effort:
         return replace(self, **changes)  # type: ignore[arg-type]  # mypy reads one type into all fields
 
 
-FULL = Effort(  # some seventeen minutes on two cores
+FULL = Effort(  # some twenty-three minutes on two cores
     small=Rounds(20, 45.0),
     large=Rounds(2, 150.0),
     between=Rounds(3, 5.0),
     training=Rounds(2, 140.0),
     sizes=Rounds(5, 3.0),
     parts=Rounds(3, 5.0),
-    compiled=Rounds(3, 10.0),
+    compiled=Rounds(3, 20.0),
     corpus=Rounds(2, 0.0),
     profile=Rounds(20, 5.0),
     batches=(SMALL, 2, 4, 8, 16, LARGE),
     corpus_tweets=32,
-    compiler="inductor",
+    compiles=True,
 )
 _ONCE = Rounds(1, 0.0)
 QUICK = Effort(
@@ -106,7 +105,7 @@ QUICK = Effort(
     profile=_ONCE,
     batches=(SMALL, 2, LARGE),
     corpus_tweets=4,
-    compiler=None,
+    compiles=False,
 )
 _ON_CUDA = 0.2
 
@@ -213,25 +212,35 @@ class Bench:
         yield from passes(self._clamp(), batches, self.effort.corpus, self.device)
 
     def _compiled(self) -> Iterator[Row]:
-        """CLAMP under torch.compile against CLAMP as it is, both on PyTorch's own operators."""
-        if self.effort.compiler is None:
+        """The encoders and CLAMP under `clamp.compiled`, both on PyTorch's own operators: in turns with each other, and
+        each in turns with itself as it is."""
+        if not self.effort.compiles:
             raise Skipped("compilation takes minutes")
-        if self.effort.compiler == "inductor" and self.device.type == "cpu" and not any(map(shutil.which, _COMPILERS)):
-            raise Skipped("torch.compile needs a C++ compiler on a CPU, and there is none")
-        model = self.models["clamp_torch"]
-        for count in (SMALL, LARGE):
+        for form, count in ((ANY_LENGTH, SMALL), (ONE_LENGTH, SMALL), (ANY_LENGTH, LARGE)):
             batch = make_batch(self.size, count, self.device)
-            compiled = torch.compile(model, backend=self.effort.compiler, dynamic=False)
-            begun = time.perf_counter()
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-                infer(compiled, batch)
-            taken = time.perf_counter() - begun
-            calls = {"eager": partial(infer, model, batch), "compiled": partial(infer, compiled, batch)}
-            timed = in_turns(calls, self.effort.compiled, self.device)
-            for row in _timed(timed, {"batch": count}, reference="eager"):
-                yield row | {"compilation_seconds": taken}
+            programs: dict[str, Call] = {}
+            taken: dict[str, float] = {}
+            for name in (ENCODERS, "clamp_torch"):
+                programs[name] = self._program(name, form, batch)
+                begun = time.perf_counter()
+                programs[name]()
+                taken[name] = time.perf_counter() - begun
+            timed = in_turns(programs, self.effort.compiled, self.device)
+            for row in _timed(timed, {"form": form, "batch": count}):
+                name = row["variant"]
+                eager: Call = partial(infer, self.models[name], batch)
+                alone = in_turns({"eager": eager, "compiled": programs[name]}, self.effort.compiled, self.device)
+                gain = ratios(alone["compiled"], alone["eager"])
+                yield row | {"gain": gain, "compilation_seconds": taken[name]}
             torch.compiler.reset()
+
+    def _program(self, name: str, form: str, batch: Batch) -> Call:
+        """Inference of a system that is compiled when it is first called."""
+        try:
+            forward = compiled(self.models[name].forward, any_length=form == ANY_LENGTH)
+        except ConfigError as error:
+            raise Skipped(str(error)) from None
+        return partial(infer, forward, batch)
 
     def _profile(self) -> Iterator[Row]:
         for count in (SMALL, LARGE):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from repro.variants import GROUPS, means_something
 
-SCHEMA = 1  # of results/efficiency/cpu.json and gpu.json
+SCHEMA = 2  # of results/efficiency/cpu.json and gpu.json
 PROFILE = "synthetic"  # whose F1 is shown against cost
 PROFILE_VARIANTS = tuple(variant for variant in GROUPS["main"] if means_something(variant, PROFILE, "synthetic"))
 TEXT, IMAGE, FUSION, HEADS, CONTRAST, OPTIMISER = (  # parts of a step
     "text encoder", "image encoder", "progressive fusion", "heads", "contrast", "optimiser",
 )  # fmt: skip
+ANY_LENGTH, ONE_LENGTH = "any length", "one length"  # of text that a compiled model takes

@@ -6,12 +6,13 @@ Reports are committed as results/efficiency/cpu.json and gpu.json. What neither 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from repro.efficiency.names import SCHEMA
+from repro.efficiency.names import ANY_LENGTH, ONE_LENGTH, SCHEMA
 from repro.render import BLOCK, Table
 from repro.store import read_measurements
 from repro.variants import VARIANTS
@@ -195,37 +196,43 @@ def own_share(report: Report) -> float | None:
     return 1 - encoders["flops"] / ours["flops"] if ours and encoders else None
 
 
-def _times(row: Row | None) -> str:
+def _times(ratio: Mapping[str, float]) -> str:
     """A ratio with its spread over rounds."""
-    return "{p50:.2f} x ({p10:.2f} to {p90:.2f} over rounds)".format(**row["ratio"]) if row else NOT_MEASURED
+    return "{p50:.2f} x ({p10:.2f} to {p90:.2f} over rounds)".format(**ratio)
 
 
 def _own_cost(report: Report) -> str:
     own, share = OWN[report["kind"]], own_share(report)
-    small, large = (one_row(report, "latency", variant=own, batch=batch) for batch in (1, 32))
-    parts = {
-        "FLOPs": f"{1 / (1 - share):.3f} x" if share is not None else NOT_MEASURED,
-        "time at batch 1": _times(small),
-        "time at batch 32": _times(large),
-        "a training step": _times(one_row(report, "training", variant=own)),
+    timed = {
+        "time at batch 1": one_row(report, "latency", variant=own, batch=1),
+        "time at batch 32": one_row(report, "latency", variant=own, batch=32),
+        "a training step": one_row(report, "training", variant=own),
     }
+    parts = {"FLOPs": f"{1 / (1 - share):.3f} x" if share is not None else NOT_MEASURED}
+    parts |= {what: _times(row["ratio"]) if row else NOT_MEASURED for what, row in timed.items()}
     said = "; ".join(f"{what}: {times}" for what, times in parts.items())
     return f"{LABELS[own]}, as a multiple of the two encoders and a linear head. {said}."
 
 
 def _targets(report: Report) -> str:
-    own, second = OWN[report["kind"]], one_row(report, "corpus", variant="second pass")
-    small = one_row(report, "latency", variant=own, batch=1)
-    share = own_share(report)
+    second, share = one_row(report, "corpus", variant="second pass"), own_share(report)
     parts = [_target("CLAMP's own share of its FLOPs", share, MOST_OWN_FLOPS, "{:.1%}")]
     if report["kind"] == "cpu":
-        ratio = small["ratio"]["p50"] if small else None
-        parts.append(_target("its latency at batch 1 as a multiple of the encoders'", ratio, MOST_LATENCY, "{:.2f}"))
+        latency = "its latency at batch 1 as a multiple of the encoders'"
+        parts += [_target(f"{latency}, {how}", ratio, MOST_LATENCY, "{:.2f}") for how, ratio in _latencies(report)]
     ratio = second["ratio"]["p50"] if second else None
     parts.append(_target("a second pass over a corpus against the first", ratio, MOST_SECOND_PASS, "{:.2f}"))
     if second:
         parts.append(f"its output is {'the same to the bit' if second['same_output'] else 'NOT THE SAME'}")
     return f"targets, ours: {'; '.join(parts)}."
+
+
+def _latencies(report: Report) -> list[tuple[str, float | None]]:
+    """CLAMP's time at batch 1 as a multiple of the encoders', both in the same form."""
+    rows = {"both as they are": one_row(report, "latency", variant=OWN[report["kind"]], batch=1)}
+    for form in (ANY_LENGTH, ONE_LENGTH):
+        rows[f"both compiled for {form}"] = one_row(report, "compiled", variant="clamp_torch", form=form, batch=1)
+    return [(how, row["ratio"]["p50"] if row else None) for how, row in rows.items()]
 
 
 def _target(what: str, value: float | None, most: float, form: str) -> str:
@@ -260,10 +267,10 @@ def _others(report: Report) -> str:
 
 def _compilation(report: Report) -> str:
     """Does torch.compile pay? Where nine of ten rounds are faster, the compilation set aside."""
-    rows = rows_of(report, "compiled", variant="compiled")
+    rows = rows_of(report, "compiled", variant="clamp_torch")
     parts = [
-        f"at batch {row['batch']} it {'pays' if row['ratio']['p90'] < 1 else 'does not pay'}: {_times(row)} the time "
-        f"without it, after {row['compilation_seconds']:.0f} s of compilation"
+        f"for {row['form']}, at batch {row['batch']}, it {'pays' if row['gain']['p90'] < 1 else 'does not pay'}: "
+        f"{_times(row['gain'])} the time without it, after {row['compilation_seconds']:.0f} s of compilation"
         for row in rows
     ]
-    return f"torch.compile: {'; '.join(parts)}." if parts else f"torch.compile: {NOT_MEASURED}."
+    return f"torch.compile, weights frozen: {'; '.join(parts) or NOT_MEASURED}."

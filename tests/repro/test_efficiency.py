@@ -20,7 +20,18 @@ from repro.__main__ import main
 from repro.efficiency import measure, memory, steps
 from repro.efficiency.corpus import PASSES, corpus_batches, passes
 from repro.efficiency.generative import Generative
-from repro.efficiency.names import CONTRAST, FUSION, HEADS, IMAGE, OPTIMISER, PROFILE_VARIANTS, SCHEMA, TEXT
+from repro.efficiency.names import (
+    ANY_LENGTH,
+    CONTRAST,
+    FUSION,
+    HEADS,
+    IMAGE,
+    ONE_LENGTH,
+    OPTIMISER,
+    PROFILE_VARIANTS,
+    SCHEMA,
+    TEXT,
+)  # fmt: skip
 from repro.efficiency.report import KINDS, read_reports, rows_of
 from repro.efficiency.systems import CLAMP, ENCODERS, TINY, Encoders, build, make_batch, systems
 from repro.efficiency.timing import Rounds, in_turns, ratios, spread
@@ -252,9 +263,25 @@ def test_records_are_not_disturbed(rehearsal: Path) -> None:
     assert set(read_reports(rehearsal / "results" / "efficiency")) < set(KINDS)
 
 
-@pytest.mark.slow
-def test_compiled_clamp_is_timed_against_eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    effort = replace(measure.QUICK, compiler="eager")
-    rows = list(measure.Bench(TINY, effort, CPU)._compiled())
-    assert [(row["variant"], row["batch"]) for row in rows] == [(v, b) for b in (1, 32) for v in ("eager", "compiled")]
-    assert all(row["compilation_seconds"] > 0 for row in rows)
+def test_compiled_systems_are_timed_against_each_other_and_against_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[bool] = []
+
+    def as_it_is(forward: Any, *, any_length: bool) -> Any:
+        lengths.append(any_length)
+        return forward
+
+    monkeypatch.setattr(measure, "compiled", as_it_is)
+    rows = list(measure.Bench(TINY, replace(measure.QUICK, compiles=True), CPU)._compiled())
+    cases = ((ANY_LENGTH, 1), (ONE_LENGTH, 1), (ANY_LENGTH, 32))
+    assert [(row["form"], row["batch"], row["variant"]) for row in rows] == [
+        (*case, name) for case in cases for name in (ENCODERS, "clamp_torch")
+    ]
+    assert lengths == [True, True, False, False, True, True]
+    assert [row["ratio"]["p50"] == 1.0 for row in rows] == [True, False] * 3
+    assert all(row["gain"]["p50"] > 0 and row["compilation_seconds"] > 0 for row in rows)
+
+
+def test_without_a_compiler_the_section_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(measure.Skipped, match="needs a C"):
+        next(measure.Bench(TINY, replace(measure.QUICK, compiles=True), CPU)._compiled())

@@ -1,0 +1,83 @@
+"""A compiled model: the same answers, its weights laid out once, for whatever length or for one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from builders import tiny_config, tiny_model, tweets
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from clamp.baselines import ARCHITECTURES
+from clamp.compiled import compiled
+from clamp.config import ConfigError
+from clamp.predictor import Predictor
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_programs_of_others() -> Iterator[None]:
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+@needs_compiler
+@pytest.mark.parametrize("any_length", [True, False])
+@torch.no_grad()
+def test_weights_are_laid_out_once_and_stay_as_they_were(any_length: bool) -> None:
+    layer = nn.Linear(8, 8)
+    call = compiled(layer.forward, any_length=any_length)
+    rows = {length: torch.randn(length, 8) for length in (4, 7)}
+    expected = {length: layer(x) for length, x in rows.items()}
+
+    def same(length: int) -> None:
+        torch.testing.assert_close(call(rows[length]), expected[length], rtol=1e-5, atol=1e-6)
+
+    same(4)
+    assert counters["inductor"]["mkldnn_linear_weight_pack_matcher_count"] == 1
+    same(7)
+    assert counters["stats"]["unique_graphs"] == (1 if any_length else 2)
+    layer.weight.zero_()
+    same(4)  # the weights of the first call
+    assert not torch._inductor.config.freezing  # nothing else is compiled so
+
+
+def test_without_a_compiler_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler \(g\+\+ or clang\+\+\), and there is none here"):
+        Predictor(tiny_model(tiny_config().model)).compile()
+
+
+def _probabilities(predictor: Predictor, some: list[dict[str, object]], regions: bool) -> list[Tensor]:
+    found = predictor.predict(some, regions=regions, batch_size=1)
+    return [torch.tensor([a.probabilities for a in p.aspects], dtype=torch.float64) for p in found]
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_a_compiled_predictor_finds_the_same(architecture: str) -> None:
+    predictor = Predictor(tiny_model(tiny_config(model__architecture=architecture).model))
+    records = [{"words": list(t.words), "image": t.image} for t in tweets(12)]
+    records[3]["image"] = np.zeros((5, 9, 3), np.uint8)
+    records[5]["image"] = None
+    regions = predictor.model.uses_image
+    expected, spans = _probabilities(predictor, records, regions), predictor.predict(records)
+    found = _probabilities(predictor.compile(), records, regions)
+    assert any(len(p) for p in expected)
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    assert [[(a.start, a.end, a.polarity) for a in p.aspects] for p in predictor.predict(records)] == [
+        [(a.start, a.end, a.polarity) for a in p.aspects] for p in spans
+    ]
+    assert counters["stats"]["unique_graphs"] <= 3  # one tweet, with or without regions, and several
+    assert not counters["graph_break"]

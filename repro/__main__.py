@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     description = "Write tables and figures again from published records, byte for byte the same. Trains nothing."
     report = commands.add_parser("report", help=description, description=description)
     _add_explore(commands)
-    description = "Measure what the systems cost at the paper's size on this machine, in about a quarter of an hour."
+    description = "Measure what the systems cost at the paper's size on this machine, in about half an hour."
     efficiency = commands.add_parser("efficiency", help=description, description=description)
     efficiency.add_argument(
         "--device", choices=["cpu", "cuda"], help="only this one (default: the CPU, and the GPU where there is one)"

@@ -11,3 +11,4 @@ TEXT, IMAGE, FUSION, HEADS, CONTRAST, OPTIMISER = (  # parts of a step
     "text encoder", "image encoder", "progressive fusion", "heads", "contrast", "optimiser",
 )  # fmt: skip
 ANY_LENGTH, ONE_LENGTH = "any length", "one length"  # of text that a compiled model takes
+ALL_LAYERS, OWN_LAYERS = "all layers", "own layers"  # that are compiled: own, those that CLAMP has beyond its encoders

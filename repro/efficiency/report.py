@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.efficiency.names import ANY_LENGTH, ONE_LENGTH, SCHEMA
+from repro.efficiency.names import ALL_LAYERS, ANY_LENGTH, ONE_LENGTH, OWN_LAYERS, SCHEMA
 from repro.render import BLOCK, Table
 from repro.store import read_measurements
 from repro.variants import VARIANTS
@@ -228,10 +228,12 @@ def _targets(report: Report) -> str:
 
 
 def _latencies(report: Report) -> list[tuple[str, float | None]]:
-    """CLAMP's time at batch 1 as a multiple of the encoders', both in the same form."""
+    """CLAMP's time at batch 1 as a multiple of the encoders', by what is compiled."""
     rows = {"both as they are": one_row(report, "latency", variant=OWN[report["kind"]], batch=1)}
-    for form in (ANY_LENGTH, ONE_LENGTH):
-        rows[f"both compiled for {form}"] = one_row(report, "compiled", variant="clamp_torch", form=form, batch=1)
+    for layers, what in ((OWN_LAYERS, "CLAMP's own layers"), (ALL_LAYERS, "both")):
+        for form in (ANY_LENGTH, ONE_LENGTH):
+            facts = {"layers": layers, "form": form, "batch": 1}
+            rows[f"{what} compiled for {form}"] = one_row(report, "compiled", variant="clamp_torch", **facts)
     return [(how, row["ratio"]["p50"] if row else None) for how, row in rows.items()]
 
 
@@ -269,8 +271,9 @@ def _compilation(report: Report) -> str:
     """Does torch.compile pay? Where nine of ten rounds are faster, the compilation set aside."""
     rows = rows_of(report, "compiled", variant="clamp_torch")
     parts = [
-        f"for {row['form']}, at batch {row['batch']}, it {'pays' if row['gain']['p90'] < 1 else 'does not pay'}: "
-        f"{_times(row['gain'])} the time without it, after {row['compilation_seconds']:.0f} s of compilation"
+        f"{row['layers']} of CLAMP for {row['form']} at batch {row['batch']}: "
+        f"{'pays' if row['gain']['p90'] < 1 else 'does not pay'}, {_times(row['gain'])} the time without it, after "
+        f"{row['compilation_seconds']:.0f} s of compilation"
         for row in rows
     ]
-    return f"torch.compile, weights frozen: {'; '.join(parts) or NOT_MEASURED}."
+    return f"torch.compile with frozen weights: {'; '.join(parts) or NOT_MEASURED}."

@@ -21,6 +21,7 @@ from repro.efficiency import measure, memory, steps
 from repro.efficiency.corpus import PASSES, corpus_batches, passes
 from repro.efficiency.generative import Generative
 from repro.efficiency.names import (
+    ALL_LAYERS,
     ANY_LENGTH,
     CONTRAST,
     FUSION,
@@ -28,10 +29,11 @@ from repro.efficiency.names import (
     IMAGE,
     ONE_LENGTH,
     OPTIMISER,
+    OWN_LAYERS,
     PROFILE_VARIANTS,
     SCHEMA,
     TEXT,
-)  # fmt: skip
+)
 from repro.efficiency.report import KINDS, read_reports, rows_of
 from repro.efficiency.systems import CLAMP, ENCODERS, TINY, Encoders, build, make_batch, systems
 from repro.efficiency.timing import Rounds, in_turns, ratios, spread
@@ -264,20 +266,27 @@ def test_records_are_not_disturbed(rehearsal: Path) -> None:
 
 
 def test_compiled_systems_are_timed_against_each_other_and_against_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths: list[bool] = []
+    asked: list[tuple[str, bool]] = []
 
     def as_it_is(forward: Any, *, any_length: bool) -> Any:
-        lengths.append(any_length)
+        asked.append((type(forward.__self__).__name__, any_length))
         return forward
 
     monkeypatch.setattr(measure, "compiled", as_it_is)
     rows = list(measure.Bench(TINY, replace(measure.QUICK, compiles=True), CPU)._compiled())
-    cases = ((ANY_LENGTH, 1), (ONE_LENGTH, 1), (ANY_LENGTH, 32))
-    assert [(row["form"], row["batch"], row["variant"]) for row in rows] == [
-        (*case, name) for case in cases for name in (ENCODERS, "clamp_torch")
+    assert [(row["layers"], row["form"], row["batch"], row["variant"]) for row in rows] == [
+        (OWN_LAYERS, ANY_LENGTH, 1, "clamp_torch"),
+        (OWN_LAYERS, ONE_LENGTH, 1, "clamp_torch"),
+        (ALL_LAYERS, ANY_LENGTH, 1, ENCODERS),
+        (ALL_LAYERS, ANY_LENGTH, 1, "clamp_torch"),
+        (ALL_LAYERS, ONE_LENGTH, 1, ENCODERS),
+        (ALL_LAYERS, ONE_LENGTH, 1, "clamp_torch"),
+        (ALL_LAYERS, ANY_LENGTH, 32, ENCODERS),
+        (ALL_LAYERS, ANY_LENGTH, 32, "clamp_torch"),
     ]
-    assert lengths == [True, True, False, False, True, True]
-    assert [row["ratio"]["p50"] == 1.0 for row in rows] == [True, False] * 3
+    assert [owner for owner, _ in asked] == [*["ProgressiveFusion"] * 2, *["EncodersAlone", "Clamp"] * 3]
+    assert [any_length for _, any_length in asked] == [True, False, True, True, False, False, True, True]
+    assert all((row["ratio"]["p50"] == 1.0) == (row["variant"] == ENCODERS) for row in rows)
     assert all(row["gain"]["p50"] > 0 and row["compilation_seconds"] > 0 for row in rows)
 
 

@@ -7,7 +7,6 @@ once for all where its `freezing` is on: weights are then constants of the progr
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -15,26 +14,29 @@ from typing import ParamSpec, TypeVar
 
 import torch
 import torch._inductor.config as inductor
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
 
 from clamp.config import ConfigError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_COMPILERS = ("g++", "clang++")
-
 
 def compiled(forward: Callable[P, T], *, any_length: bool) -> Callable[P, T]:
     """`forward` of a module in eval mode, compiled when it is first called; for calls without gradients.
 
     any_length: one program for whatever number of tokens and regions, and one more for batches of several tweets.
-    Otherwise one for each shape, eight at most, and faster: the best order depends on how many rows share the weights.
+    Otherwise one for each shape, and faster: the best order of the weights depends on how many rows share them. torch
+    keeps eight programs of a class's `forward` in a process, over all its instances; further calls run uncompiled.
 
-    The weights are those of the first call, kept a second time in their new order; what is later changed in them is not
-    seen. ConfigError where there is no C++ compiler.
+    A program holds a copy of the weights, in their new order, as they were when it was first called: what is changed in
+    them later is not seen. ConfigError where torch finds no C++ compiler.
     """
-    if not any(map(shutil.which, _COMPILERS)):
-        raise ConfigError(f"compiling a model needs a C++ compiler ({' or '.join(_COMPILERS)}), and there is none here")
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise ConfigError("compiling a model needs a C++ compiler, g++ or what CXX names: there is none here") from None
     program = torch.compile(forward, dynamic=any_length)
 
     @wraps(forward)

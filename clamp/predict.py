@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import DataError, Tweet
 from clamp.features import MemoryStore
-from clamp.model import Tagger
+from clamp.model import Output, Tagger
 from clamp.pyramid import Grid
 
 Image = np.ndarray | Path | None
@@ -95,9 +95,11 @@ class Seen:
 
 
 @torch.no_grad()  # not inference_mode: what a model caches in it could not be trained with afterwards
-def seen_in(model: Tagger, batch: Batch, *, regions: bool = False) -> Seen:
-    """Run the model, in eval mode, on its device."""
-    output = model(batch.to(next(model.parameters()).device), need_attention=regions)
+def seen_in(
+    model: Tagger, batch: Batch, *, regions: bool = False, forward: Callable[..., Output] | None = None
+) -> Seen:
+    """Run the model, in eval mode, on its device; `forward` is its own where it is compiled."""
+    output = (forward or model)(batch.to(next(model.parameters()).device), need_attention=regions)
     logits_BTC, mask_BT = _array(output.tag_logits_BTC.float()), _array(batch.word_mask_BT)
     if not regions:
         return Seen(logits_BTC, mask_BT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,7 @@ from clamp.corpus.records import BadRecord, Row, one_line, record_of
 from clamp.data.files import read_text
 from clamp.data.schema import DataError
 from clamp.encoders import locate_weights
-from clamp.model import Tagger
+from clamp.model import Output, Tagger
 from clamp.model_card import model_card
 from clamp.predict import Image, ready_batches, seen_in
 from clamp.prediction import Prediction
@@ -48,6 +48,7 @@ class Predictor(ModelHubMixin):
         self.model = model.eval()
         self.record = record
         self.card = card or model_card(model.config, record)
+        self._forward: Callable[..., Output] | None = None  # compiled, where it is
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
@@ -112,11 +113,12 @@ class Predictor(ModelHubMixin):
     def compile(self) -> Self:
         """Compile the model for tweets that come one at a time to a CPU, in a process that goes on for long.
 
-        The first prediction then takes a minute at the paper's size, as do the first of several tweets together and the
-        first with regions; any later one takes about three quarters of the time (docs/efficiency.md). ConfigError where
-        there is no C++ compiler. Returns itself.
+        At the paper's size the first prediction then takes most of a minute, as do the first of several tweets together
+        and the first with regions; any later one of a single tweet takes about three quarters of the time. Each of the
+        three programs holds a copy of the weights as they are now (docs/efficiency.md). ConfigError where there is no
+        C++ compiler. Returns itself.
         """
-        self.model.forward = compiled(self.model.forward, any_length=True)  # type: ignore[method-assign]
+        self._forward = compiled(self.model.forward, any_length=True)
         return self
 
     def __call__(
@@ -153,7 +155,7 @@ class Predictor(ModelHubMixin):
             for index, reason in ready.faults.items():
                 raise DataError("records", index, reason)
             assert ready.batch is not None
-            seen = seen_in(self.model, ready.batch, regions=regions)
+            seen = seen_in(self.model, ready.batch, regions=regions, forward=self._forward)
             found = readout.predictions([seen], [kept[index] for index in ready.indices])
             predictions |= zip(ready.indices, found, strict=True)
         return [predictions[index] for index in range(len(kept))]

@@ -36,8 +36,8 @@ CURVES = {  # variant -> (short name, colour, line style)
     "text_only": ("text only", PURPLE, ":"),
 }
 SHORT = {variant: VARIANTS[variant].label for variant in SUITE} | {
-    "cmmt": "CMMT",
-    "dtca": "DTCA",
+    "cmmt": "small CMMT",
+    "dtca": "small DTCA",
     "image_prefix": "image prefix",
     "caption_concat": "appended caption",
     "one_stage": "one stage",

@@ -21,17 +21,17 @@ from repro.render import seeds
 from repro.report import Picture
 
 _MARKS = {  # variant -> (colour, marker)
-    "full": (VERMILION, "o"),
-    "single_cross_attention": (BLUE, "s"),
+    "full": (BLACK, "o"),
+    "single_cross_attention": (VERMILION, "s"),
     "cmmt": (GREEN, "D"),
     "dtca": (ORANGE, "^"),
     "image_prefix": (SKY, "v"),
-    "caption_concat": (PURPLE, "P"),
-    "text_only": (BLACK, "X"),
+    "caption_concat": (BLUE, "P"),
+    "text_only": (PURPLE, "X"),
 }
 _OTHER = ("#777777", "h")  # a baseline that has none of its own
 _CURVES: dict[str, tuple[str, Any, str]] = {  # name -> (colour, line style, marker)
-    "CLAMP": (VERMILION, "-", "o"),
+    "CLAMP": (BLACK, "-", "o"),
     "encoders and a linear head": (BLUE, "--", "s"),
 }
 _PARTS = {  # part -> (fill, whether text on it is white)
@@ -321,20 +321,21 @@ class _Drawn:
 _FIGURES = {
     "efficiency_f1": _Drawn(
         "Joint F1 on generated tweets against FLOPs and against latency, all at the size of the profile synthetic: "
-        "mean and range over seeds",
+        "mean and range over seeds; the generative system was not trained, so it has no F1",
         lambda found: bool(_f1_panels(found)),
         _draw_f1,
         _f1_sentences,
     ),
     "efficiency_batch": _Drawn(
-        "Time of a tweet against the batch that it is in, at the paper's size: median and 10th to 90th percentile",
+        "Time of a tweet against the batch that it is in, at the paper's size: median and 10th to 90th percentile of the "
+        "rounds that the table of costs counts",
         _with("latency"),
         _draw_batches,
         _batch_sentences,
     ),
     "efficiency_size": _Drawn(
         "Cost of one tweet against its number of regions and of tokens, everything else at the paper's size: FLOPs, "
-        "and median time with 10th to 90th percentile",
+        "and median time with 10th to 90th percentile of the rounds that the table of costs counts",
         _with("sizes"),
         _draw_sizes,
         _size_sentences,

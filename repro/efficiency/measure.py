@@ -29,7 +29,7 @@ from repro import provenance
 from repro.efficiency import profile
 from repro.efficiency.corpus import corpus_batches, passes
 from repro.efficiency.memory import peaks
-from repro.efficiency.names import ALL_LAYERS, ANY_LENGTH, ONE_LENGTH, OWN_LAYERS, PROFILE_VARIANTS, SCHEMA
+from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH, PROFILE_VARIANTS, SCHEMA
 from repro.efficiency.steps import infer, inference_parts, make_optimiser, train, training_parts
 from repro.efficiency.systems import (
     ENCODERS,
@@ -109,11 +109,11 @@ QUICK = Effort(
 )
 _ON_CUDA = 0.2
 _COMPILED = (  # what is compiled, for which texts, and the batch
-    (OWN_LAYERS, ANY_LENGTH, SMALL),
-    (OWN_LAYERS, ONE_LENGTH, SMALL),
-    (ALL_LAYERS, ANY_LENGTH, SMALL),
-    (ALL_LAYERS, ONE_LENGTH, SMALL),
-    (ALL_LAYERS, ANY_LENGTH, LARGE),
+    (FUSION_ALONE, ANY_LENGTH, SMALL),
+    (FUSION_ALONE, ONE_LENGTH, SMALL),
+    (EVERYTHING, ANY_LENGTH, SMALL),
+    (EVERYTHING, ONE_LENGTH, SMALL),
+    (EVERYTHING, ANY_LENGTH, LARGE),
 )
 
 
@@ -221,30 +221,30 @@ class Bench:
     def _compiled(self) -> Iterator[Row]:
         """CLAMP and the encoders under `clamp.compiled`: in turns with each other, and each with itself as it is.
 
-        CLAMP is on PyTorch's own operators. Where its own layers alone are compiled, the encoders are as they are.
+        CLAMP is on PyTorch's own operators. Where its fusion alone is compiled, the encoders are as they are.
         """
         if not self.effort.compiles:
             raise Skipped("compilation takes minutes")
-        for layers, form, count in _COMPILED:
+        for what, form, count in _COMPILED:
             batch = make_batch(self.size, count, self.device)
             eager: dict[str, Call] = {n: partial(infer, self.models[n], batch) for n in (ENCODERS, "clamp_torch")}
-            programs = self._programs(layers, form, batch)
+            programs = self._programs(what, form, batch)
             taken = {name: _seconds(program) for name, program in programs.items()}
             both = in_turns({ENCODERS: eager[ENCODERS]} | programs, self.effort.compiled, self.device)
-            for row in _timed(both, {"layers": layers, "form": form, "batch": count}):
+            for row in _timed(both, {"compiled": what, "form": form, "batch": count}):
                 name = row["variant"]
                 if name in programs:
                     calls = {"eager": eager[name], "compiled": programs[name]}
                     alone = in_turns(calls, self.effort.compiled, self.device)
                     gain = ratios(alone["compiled"], alone["eager"])
                     yield row | {"gain": gain, "compilation_seconds": taken[name]}
-            torch.compiler.reset()
+            torch.compiler.reset()  # programs of one class count together, and torch keeps but a few
 
-    def _programs(self, layers: str, form: str, batch: Batch) -> dict[str, Call]:
+    def _programs(self, what: str, form: str, batch: Batch) -> dict[str, Call]:
         """Inference of the systems that are compiled, each when it is first called."""
         any_length = form == ANY_LENGTH
         try:
-            if layers == OWN_LAYERS:
+            if what == FUSION_ALONE:
                 model = build("clamp_torch", self.size, self.device, self.shared)
                 assert isinstance(model, Clamp)
                 model.fusion.forward = compiled(model.fusion.forward, any_length=any_length)  # type: ignore[method-assign]
@@ -255,12 +255,11 @@ class Bench:
             raise Skipped(str(error)) from None
 
     def _profile(self) -> Iterator[Row]:
-        for count in (SMALL, LARGE):
-            made = profile.made(PROFILE_VARIANTS, count, self.device)
-            calls = {name: partial(infer, model, batch) for name, (model, batch) in made.items()}
-            in_turns(calls, Rounds(2, 0.0), self.device)
-            timed = in_turns(calls, self.effort.profile, self.device)
-            yield from _timed(timed, {"batch": count}, reference="full")
+        made = profile.made(PROFILE_VARIANTS, SMALL, self.device)
+        calls = {name: partial(infer, model, batch) for name, (model, batch) in made.items()}
+        in_turns(calls, Rounds(2, 0.0), self.device)
+        timed = in_turns(calls, self.effort.profile, self.device)
+        yield from _timed(timed, {"batch": SMALL}, reference="full")
 
     def _memory(self) -> Iterator[Row]:
         yield from peaks(list(self.models), self.size, self.device, LARGE, TRAINING)

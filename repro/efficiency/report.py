@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.efficiency.names import ALL_LAYERS, ANY_LENGTH, ONE_LENGTH, OWN_LAYERS, SCHEMA
+from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH, SCHEMA
 from repro.render import BLOCK, Table
 from repro.store import read_measurements
 from repro.variants import VARIANTS
@@ -39,6 +39,7 @@ _SYSTEMS = ("encoders", "clamp_reference", "clamp_torch", "clamp_triton", *_BASE
 _BLOCKS = {"cpu": "On a CPU", "gpu": "On a GPU"}
 _PRECISION = {"cpu": "float32", "gpu": "bfloat16 autocast"}
 
+_ENOUGH_ROUNDS = 10  # to say what nine of ten do
 MOST_OWN_FLOPS = 0.10  # of a tweet's FLOPs, beyond the two encoders
 MOST_LATENCY = 1.10  # of the two encoders and a linear head, at batch 1 on a CPU
 MOST_SECOND_PASS = 0.35  # of the first pass over a corpus, with its features cached
@@ -81,9 +82,10 @@ def table(reports: Reports) -> Table:
         findings=tuple(findings),
         frame=pd.DataFrame(rows).fillna(""),
         footer=(
-            "ms: median of rounds that time every system in turn, with the 10th to 90th percentile. Ratios: median of "
-            "each round's ratio to the two encoders and a linear head. From ids and pixels to tag logits, or to the "
-            "generated sequence; decoding tags and reading images is left out.",
+            "ms: median of rounds that time every system in turn, with the 10th to 90th percentile (of few rounds, "
+            "counted below: about the range). Ratios: median of each round's ratio to the two encoders and a linear "
+            "head; of two such medians where systems are set against CLAMP. From ids and pixels to tag logits, or to "
+            "the generated sequence; decoding tags and reading images is left out.",
             "GFLOP: a multiply-add counted as two, CLAMP on the reference operators; docs/efficiency.md counts them "
             "by hand.",
             "GiB: peak memory in a process of its own; of the whole process on a CPU, of torch's allocator on a GPU.",
@@ -112,16 +114,26 @@ def _setting(reports: Reports) -> str:
 
 def _provenance(report: Report) -> list[str]:
     made, label = report["provenance"], report["kind"].upper()
-    rounds = {f"batch {batch}": one_row(report, "latency", variant="encoders", batch=batch) for batch in (1, 32)} | {
-        "training": one_row(report, "training", variant="encoders")
-    }
-    counted = ", ".join(f"{name} {row['rounds']}" for name, row in rounds.items() if row)
+    counted = ", ".join(f"{name} {rounds}" for name, rounds in _rounds(report))
     software = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
     lines = [f"{label}: {software}; sources (hash) {made['source_hash']}; rounds: {counted}."]
     for name, outcome in report["sections"].items():
         if "error" in outcome or "skipped" in outcome:
             lines.append(f"{label}, {name}: {NOT_MEASURED}: {outcome.get('error') or outcome['skipped']}.")
     return lines
+
+
+def _rounds(report: Report) -> list[tuple[str, str]]:
+    """What was timed, and in how many rounds."""
+    points = {f"batch {b}": rows_of(report, "latency", batch=b) for b in (1, 2, 4, 8, 16, 32)}
+    points |= {"sizes": rows_of(report, "sizes"), "training": rows_of(report, "training", batch=16)}
+    points |= {f"compiled, batch {b}": rows_of(report, "compiled", batch=b) for b in (1, 32)}
+    found = []
+    for name, rows in points.items():
+        counts = sorted({row["rounds"] for row in rows if "rounds" in row})
+        if counts:
+            found.append((name, f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"))
+    return found
 
 
 # Rows
@@ -219,7 +231,7 @@ def _targets(report: Report) -> str:
     parts = [_target("CLAMP's own share of its FLOPs", share, MOST_OWN_FLOPS, "{:.1%}")]
     if report["kind"] == "cpu":
         latency = "its latency at batch 1 as a multiple of the encoders'"
-        parts += [_target(f"{latency}, {how}", ratio, MOST_LATENCY, "{:.2f}") for how, ratio in _latencies(report)]
+        parts += [_target(f"{latency}, {how}", ratio, MOST_LATENCY, "{:.3f}") for how, ratio in _latencies(report)]
     ratio = second["ratio"]["p50"] if second else None
     parts.append(_target("a second pass over a corpus against the first", ratio, MOST_SECOND_PASS, "{:.2f}"))
     if second:
@@ -230,10 +242,11 @@ def _targets(report: Report) -> str:
 def _latencies(report: Report) -> list[tuple[str, float | None]]:
     """CLAMP's time at batch 1 as a multiple of the encoders', by what is compiled."""
     rows = {"both as they are": one_row(report, "latency", variant=OWN[report["kind"]], batch=1)}
-    for layers, what in ((OWN_LAYERS, "CLAMP's own layers"), (ALL_LAYERS, "both")):
+    for what, said in ((FUSION_ALONE, "fusion compiled for {}, the encoders in both as they are"),
+                       (EVERYTHING, "both compiled for {}")):  # fmt: skip
         for form in (ANY_LENGTH, ONE_LENGTH):
-            facts = {"layers": layers, "form": form, "batch": 1}
-            rows[f"{what} compiled for {form}"] = one_row(report, "compiled", variant="clamp_torch", **facts)
+            facts = {"compiled": what, "form": form, "batch": 1}
+            rows[said.format(form)] = one_row(report, "compiled", variant="clamp_torch", **facts)
     return [(how, row["ratio"]["p50"] if row else None) for how, row in rows.items()]
 
 
@@ -268,12 +281,17 @@ def _others(report: Report) -> str:
 
 
 def _compilation(report: Report) -> str:
-    """Does torch.compile pay? Where nine of ten rounds are faster, the compilation set aside."""
-    rows = rows_of(report, "compiled", variant="clamp_torch")
     parts = [
-        f"{row['layers']} of CLAMP for {row['form']} at batch {row['batch']}: "
-        f"{'pays' if row['gain']['p90'] < 1 else 'does not pay'}, {_times(row['gain'])} the time without it, after "
-        f"{row['compilation_seconds']:.0f} s of compilation"
-        for row in rows
+        f"{row['compiled']} for {row['form']}, batch {row['batch']}: {_times(row['gain'])} the time without it, "
+        f"{_verdict(row)}, after {row['compilation_seconds']:.0f} s of compilation"
+        for row in rows_of(report, "compiled", variant="clamp_torch")
     ]
-    return f"torch.compile with frozen weights: {'; '.join(parts) or NOT_MEASURED}."
+    label = LABELS["clamp_torch"]
+    return f"torch.compile of {label}, weights frozen: {'; '.join(parts) or NOT_MEASURED}."
+
+
+def _verdict(row: Row) -> str:
+    """Does it pay? Where nine of ten rounds are faster, the compilation set aside."""
+    if row["rounds"] < _ENOUGH_ROUNDS:
+        return f"undecided from {row['rounds']} rounds"
+    return "it pays" if row["gain"]["p90"] < 1 else "it does not pay"

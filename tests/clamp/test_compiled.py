@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import shutil
+import platform
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config as inductor
 from builders import tiny_config, tiny_model, tweets
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
 
 from clamp.baselines import ARCHITECTURES
 from clamp.compiled import compiled
 from clamp.config import ConfigError
 from clamp.predictor import Predictor
 
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler"
-)
+
+def _has_compiler() -> bool:
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
+needs_compiler = pytest.mark.skipif(not _has_compiler(), reason="torch.compile needs a C++ compiler")
+x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="on other processors torch lays out no float32 weights")
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +41,7 @@ def _no_programs_of_others() -> Iterator[None]:
     torch.compiler.reset()
 
 
+@x86
 @needs_compiler
 @pytest.mark.parametrize("any_length", [True, False])
 @torch.no_grad()
@@ -48,13 +60,17 @@ def test_weights_are_laid_out_once_and_stay_as_they_were(any_length: bool) -> No
     assert counters["stats"]["unique_graphs"] == (1 if any_length else 2)
     layer.weight.zero_()
     same(4)  # the weights of the first call
-    assert not torch._inductor.config.freezing  # nothing else is compiled so
+    assert not inductor.freezing  # nothing else is compiled so
 
 
-def test_without_a_compiler_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler \(g\+\+ or clang\+\+\), and there is none here"):
-        Predictor(tiny_model(tiny_config().model)).compile()
+def test_without_a_compiler_it_says_what_is_missing() -> None:
+    predictor = Predictor(tiny_model(tiny_config().model))
+    with (
+        inductor.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(ConfigError, match=r"needs a C\+\+ compiler, g\+\+ or what CXX names: there is none here"),
+    ):
+        predictor.compile()
+    assert predictor.predict([{"text": "the red kite"}])  # as before
 
 
 def _probabilities(predictor: Predictor, some: list[dict[str, object]], regions: bool) -> list[Tensor]:
@@ -79,5 +95,6 @@ def test_a_compiled_predictor_finds_the_same(architecture: str) -> None:
     assert [[(a.start, a.end, a.polarity) for a in p.aspects] for p in predictor.predict(records)] == [
         [(a.start, a.end, a.polarity) for a in p.aspects] for p in spans
     ]
-    assert counters["stats"]["unique_graphs"] <= 3  # one tweet, with or without regions, and several
+    # one tweet and several, each with regions or without; graphs that only differ in what they return are one
+    assert 2 <= counters["stats"]["unique_graphs"] <= 3
     assert not counters["graph_break"]

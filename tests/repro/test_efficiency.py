@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from clamp.config import ConfigError
 from clamp.model import Clamp, Tagger
 from repro import store
 from repro.__main__ import main
@@ -21,15 +22,15 @@ from repro.efficiency import measure, memory, steps
 from repro.efficiency.corpus import PASSES, corpus_batches, passes
 from repro.efficiency.generative import Generative
 from repro.efficiency.names import (
-    ALL_LAYERS,
     ANY_LENGTH,
     CONTRAST,
+    EVERYTHING,
     FUSION,
+    FUSION_ALONE,
     HEADS,
     IMAGE,
     ONE_LENGTH,
     OPTIMISER,
-    OWN_LAYERS,
     PROFILE_VARIANTS,
     SCHEMA,
     TEXT,
@@ -268,29 +269,40 @@ def test_records_are_not_disturbed(rehearsal: Path) -> None:
 def test_compiled_systems_are_timed_against_each_other_and_against_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, bool]] = []
 
-    def as_it_is(forward: Any, *, any_length: bool) -> Any:
+    def slowed(forward: Any, *, any_length: bool) -> Any:
         asked.append((type(forward.__self__).__name__, any_length))
-        return forward
+        delays = iter([0.3])  # seconds of compilation
 
-    monkeypatch.setattr(measure, "compiled", as_it_is)
+        def slower(*args: Any, **options: Any) -> Any:
+            time.sleep(next(delays, 0.1))
+            return forward(*args, **options)
+
+        return slower
+
+    monkeypatch.setattr(measure, "compiled", slowed)
     rows = list(measure.Bench(TINY, replace(measure.QUICK, compiles=True), CPU)._compiled())
-    assert [(row["layers"], row["form"], row["batch"], row["variant"]) for row in rows] == [
-        (OWN_LAYERS, ANY_LENGTH, 1, "clamp_torch"),
-        (OWN_LAYERS, ONE_LENGTH, 1, "clamp_torch"),
-        (ALL_LAYERS, ANY_LENGTH, 1, ENCODERS),
-        (ALL_LAYERS, ANY_LENGTH, 1, "clamp_torch"),
-        (ALL_LAYERS, ONE_LENGTH, 1, ENCODERS),
-        (ALL_LAYERS, ONE_LENGTH, 1, "clamp_torch"),
-        (ALL_LAYERS, ANY_LENGTH, 32, ENCODERS),
-        (ALL_LAYERS, ANY_LENGTH, 32, "clamp_torch"),
+    assert [(row["compiled"], row["form"], row["batch"], row["variant"]) for row in rows] == [
+        (FUSION_ALONE, ANY_LENGTH, 1, "clamp_torch"),
+        (FUSION_ALONE, ONE_LENGTH, 1, "clamp_torch"),
+        (EVERYTHING, ANY_LENGTH, 1, ENCODERS),
+        (EVERYTHING, ANY_LENGTH, 1, "clamp_torch"),
+        (EVERYTHING, ONE_LENGTH, 1, ENCODERS),
+        (EVERYTHING, ONE_LENGTH, 1, "clamp_torch"),
+        (EVERYTHING, ANY_LENGTH, 32, ENCODERS),
+        (EVERYTHING, ANY_LENGTH, 32, "clamp_torch"),
     ]
     assert [owner for owner, _ in asked] == [*["ProgressiveFusion"] * 2, *["EncodersAlone", "Clamp"] * 3]
     assert [any_length for _, any_length in asked] == [True, False, True, True, False, False, True, True]
     assert all((row["ratio"]["p50"] == 1.0) == (row["variant"] == ENCODERS) for row in rows)
-    assert all(row["gain"]["p50"] > 0 and row["compilation_seconds"] > 0 for row in rows)
+    assert all(row["gain"]["p50"] > 1.5 and row["compilation_seconds"] >= 0.3 for row in rows)
+    alone, both = (row["ratio"]["p50"] for row in (rows[0], rows[3]))
+    assert alone > 1.5 > both  # the encoders are as they are in one, and as slow in the other
 
 
 def test_without_a_compiler_the_section_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(measure.Skipped, match="needs a C"):
+    def absent(forward: Any, *, any_length: bool) -> Any:
+        raise ConfigError("no compiler")
+
+    monkeypatch.setattr(measure, "compiled", absent)
+    with pytest.raises(measure.Skipped, match="no compiler"):
         next(measure.Bench(TINY, replace(measure.QUICK, compiles=True), CPU)._compiled())

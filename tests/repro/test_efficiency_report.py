@@ -114,17 +114,23 @@ def test_a_rehearsal_is_no_result() -> None:
 def test_targets_are_met_or_not() -> None:
     met = finding(report("cpu"), "targets")
     assert "at most 10.0%: 8.0%, met" in met
-    assert "encoders', both as they are, at most 1.10: 1.08, met; " in met
-    assert "encoders', CLAMP's own layers compiled for any length, at most 1.10: 1.06, met; " in met
-    assert "encoders', CLAMP's own layers compiled for one length, at most 1.10: 1.05, met; " in met
-    assert "encoders', both compiled for any length, at most 1.10: 1.12, not met; " in met
-    assert "encoders', both compiled for one length, at most 1.10: 1.07, met; " in met
+    assert "encoders', both as they are, at most 1.100: 1.080, met; " in met
+    assert (
+        "encoders', fusion compiled for any length, the encoders in both as they are, at most 1.100: 1.060, met; "
+        in met
+    )
+    assert (
+        "encoders', fusion compiled for one length, the encoders in both as they are, at most 1.100: 1.050, met; "
+        in met
+    )
+    assert "encoders', both compiled for any length, at most 1.100: 1.120, not met; " in met
+    assert "encoders', both compiled for one length, at most 1.100: 1.070, met; " in met
     assert "at most 0.35: 0.20, met; its output is the same to the bit" in met
     slow = changed("latency", lambda row: timing("latency", "clamp_torch", 230, 1.15, batch=1), variant="clamp_torch")
-    assert "both as they are, at most 1.10: 1.15, not met" in finding(slow, "targets")
+    assert "both as they are, at most 1.100: 1.150, not met" in finding(slow, "targets")
     eager = finding(changed("compiled", lambda row: None), "targets")
-    assert "both as they are, at most 1.10: 1.08, met" in eager
-    assert eager.count("at most 1.10: not measured") == 4
+    assert "both as they are, at most 1.100: 1.080, met" in eager
+    assert eager.count("at most 1.100: not measured") == 4
     heavy = changed("counts", lambda row: row | {"flops": int(52e9)}, variant="clamp_torch")
     assert "at most 10.0%: 11.5%, not met" in finding(heavy, "targets")
     wrong = changed("corpus", lambda row: row | {"same_output": False})
@@ -147,11 +153,18 @@ def test_own_cost_is_of_the_operators_of_the_device() -> None:
 
 def test_compilation_pays_where_nine_of_ten_rounds_are_faster() -> None:
     said = finding(report("cpu"), "torch.compile")
-    assert "all layers of CLAMP for any length at batch 1: pays, 0.88 x (0.85 to 0.92 over rounds)" in said
-    assert "own layers of CLAMP for one length at batch 1: does not pay, 0.97 x" in said
-    assert "all layers of CLAMP for any length at batch 32: does not pay, 0.99 x" in said
+    assert "everything for any length, batch 1: 0.88 x (0.85 to 0.92 over rounds) the time without it, it pays" in said
+    assert (
+        "fusion alone for one length, batch 1: 0.97 x (0.94 to 1.02 over rounds) the time without it, it does" in said
+    )
+    assert (
+        "everything for any length, batch 32: 0.80 x (0.78 to 0.84 over rounds) the time without it, undecided" in said
+    )
     none = changed("compiled", lambda row: None)
-    assert finding(none, "torch.compile") == "CPU: torch.compile with frozen weights: not measured."
+    assert (
+        finding(none, "torch.compile")
+        == "CPU: torch.compile of CLAMP, PyTorch operators, weights frozen: not measured."
+    )
 
 
 def test_others_are_set_against_clamp() -> None:
@@ -214,7 +227,7 @@ def test_gaps_in_f1_are_over_shared_seeds_and_say_how_many() -> None:
     kept = [r for r in made if r["variant"] == "full" or (r["variant"], r["seed"]) in {("text_only", 0), ("cmmt", 1)}]
     (picture,) = pictures(costs({}, kept))
     assert "text only 0.33 x at -20.0 points (one seed)" in picture.sentences[0]  # not -10 points, from CLAMP's mean
-    assert "CMMT 0.78 x at -30.0 points (one seed)" in picture.sentences[0]
+    assert "small CMMT 0.78 x at -30.0 points (one seed)" in picture.sentences[0]
     apart = [r for r in made if (r["variant"], r["seed"]) in {("full", 0), ("text_only", 1)}]
     (picture,) = pictures(costs({}, apart))
     assert "text only 0.33 x with no seed in common" in picture.sentences[0]
@@ -259,3 +272,11 @@ def test_one_point_measured_more_than_once_is_said_so() -> None:
     assert "at batch 1, 64 tokens and 196 regions" in line
     made["rows"] = [row for row in made["rows"] if row["section"] != "sizes"]
     assert not [line for line in table({"cpu": made}).footer if "was measured" in line]
+
+
+def test_rounds_are_counted_for_every_point() -> None:
+    (line,) = [line for line in table({"cpu": report("cpu")}).footer if "rounds: " in line]
+    assert line.endswith("batch 32 5, sizes 5, training 5, compiled, batch 1 60, compiled, batch 32 3.")
+    made = changed("latency", lambda row: row | {"rounds": 9}, variant="cmmt", batch=1)
+    (line,) = [line for line in table({"cpu": made}).footer if "rounds: " in line]
+    assert "rounds: batch 1 5 to 9, batch 2 5, " in line

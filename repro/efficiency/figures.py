@@ -327,8 +327,8 @@ _FIGURES = {
         _f1_sentences,
     ),
     "efficiency_batch": _Drawn(
-        "Time of a tweet against the batch that it is in, at the paper's size: median and 10th to 90th percentile of the "
-        "rounds that the table of costs counts",
+        "Time of a tweet against the batch that it is in, at the paper's size: median and 10th to 90th percentile of "
+        "the rounds that the table of costs counts",
         _with("latency"),
         _draw_batches,
         _batch_sentences,

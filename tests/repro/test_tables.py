@@ -291,16 +291,27 @@ def test_comparisons_made_together_are_adjusted_together():
     assert [c.p_randomisation for c in together] == [c.p_randomisation for c in alone]
 
 
-@pytest.mark.parametrize(("shares", "fixed"), [((0.0, 0.9, 0.8, 0.7), True), ((0.0, 0.1, 0.9, 0.7), False)])
-def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], fixed: bool):
+@pytest.mark.parametrize(
+    ("shares", "held"),
+    [
+        ((0.6, 0.9, 0.8, 0.7), "4 of 4 loss weights (tagging, aspect, global, local)"),
+        ((0.0, 0.9, 0.8, 0.7), "3 of 4 loss weights (aspect, global, local)"),
+        ((0.0, 0.1, 0.9, 0.7), "2 of 4 loss weights (global, local)"),
+        ((0.0, 0.1, 0.1, 0.1), "0 of 4 loss weights were held"),
+    ],
+)
+def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], held: str):
     records = [record("full", seed) for seed in range(2)]
     for r, more in zip(records, (0.02, -0.02), strict=True):
         logged = r["result"]["weighting"]["share_on_bound"]
         logged.update({task: share + more for task, share in zip(logged, shares, strict=True)})
+        r["result"]["weighting"]["s"]["tagging"] = [0.0, -2.0, -4.0]
     (said,) = re.findall(r"^In CLAMP, .*$", as_markdown(tables(records)["ablations_synthetic"]), re.MULTILINE)
-    assert f"{3 if fixed else 2} of 4 loss weights" in said
+    assert f"In CLAMP, {held}" in said
     assert f"over 2 seeds: tagging {100 * shares[0]:.1f} %, aspect {100 * shares[1]:.1f} %" in said
-    assert ("nearly a fixed weighting" in said) == fixed
+    assert ("nearly a fixed weighting" in said) == (min(shares) > 0.5)  # not while one weight moves
+    assert ("the free weights went: tagging from 0.5 to 27.3" in said) == (shares[0] < 0.5)
+    assert ("aspect from" in said) == (shares[1] < 0.5)
 
 
 def test_pointing_leaves_out_what_has_nothing_to_point_at():

@@ -30,7 +30,7 @@ from repro.mechanism.figures import FIGURES, captions, pictures, write_figures
 from repro.mechanism.interference_table import interference
 from repro.mechanism.noise_table import noise_suppression
 from repro.mechanism.redrawn import first_test_tweets
-from repro.mechanism.sweep_table import differences, points, sweep
+from repro.mechanism.sweep_table import differences, points, seeds_of_points, sweep, words_alone
 from repro.render import Table
 from repro.tables import make_tables
 from repro.variants import GROUPS, swept_name
@@ -289,10 +289,17 @@ def test_each_point_is_compared_with_clamp_there_over_the_same_seeds():
     table = sweep(evidence)
     row = row_of(table, block="Distractors", value="8", system="no progressive")
     assert (row["n"], row["F1"], row["minus CLAMP"]) == ("1", "66.0", "-16.0")
-    assert "0.0 at 0, -4.0 at 2, -16.0 at 8; most is lost at 8 (one seed: described, not tested)" in table.findings[0]
-    assert all(said.endswith("not tested).") or said.endswith("not run.") for said in table.findings)
+    own, without_paf, *_ = table.findings
+    assert "CLAMP's own F1: 90.0 (pointing 95.0) at 0, 88.0 (pointing 95.0) at 2, 82.0 (pointing 95.0) at 8" in own
+    assert own.endswith("(one seed: described, not tested); to expect of words alone: 66.7.")
+    assert "0.0 at 0, -4.0 at 2, -16.0 at 8 (one seed: described, not tested)." in without_paf
+    assert "Over seeds at 2 F1 ranges from 83.0 to 85.0 with no progressive fusion" in without_paf
+    assert "and from 87.0 to 89.0 with CLAMP (3 seeds):" in without_paf
+    assert without_paf.endswith(": so wide a spread covers the one-seed difference at 0.")
+    assert "most is lost" not in "".join(table.findings)
     turned = sweep(evidence_of(swept(lambda system, value: 0.8 + (0.01 * value if system == "no_paf" else 0))))
-    assert "+8.0 at 8; nothing is lost at any point" in turned.findings[0]
+    assert "+8.0 at 8 (one seed: described, not tested)." in turned.findings[1]
+    assert words_alone("image_told_share", 0.75) == pytest.approx(0.5)
     assert "Share of aspects that the image tells: not run." in table.findings
     assert row_of(table, block="Share", value="0.75", system="CLAMP")["F1"] == "not run"
     assert "‡" not in "".join(table.frame.system) + "".join(table.footer)
@@ -302,9 +309,13 @@ def test_each_point_is_compared_with_clamp_there_over_the_same_seeds():
 def test_the_sweep_is_described_however_many_seeds_it_has(seeds: int):
     records = swept(lambda system, value: 0.9 - (0.03 * value if system == "no_paf" else 0.0), seeds)
     number = "one seed" if seeds == 1 else f"{seeds} seeds"
-    assert f"most is lost at 8 ({number}: described, not tested)." in sweep(evidence_of(records)).findings[0]
+    said = sweep(evidence_of(records)).findings[1]
+    assert f"-24.0 at 8 ({number}: described, not tested)." in said
+    assert ("spread" in said) == (seeds == 1)
+    assert seeds_of_points(evidence_of(records)) == f"{number} a point"
     fewer = [r for r in records if r["seed"] == 0 or r["variant"] != swept_name("no_paf", "distractors", 8)]
-    assert "(one seed: described, not tested)" in sweep(evidence_of(fewer)).findings[0]
+    assert "(one seed: described, not tested)" in sweep(evidence_of(fewer)).findings[1]
+    assert seeds_of_points(evidence_of(fewer)) == ("one seed a point" if seeds == 1 else f"1 to {seeds} seeds a point")
 
 
 def test_the_sweep_enters_no_other_table_and_no_other_figure():

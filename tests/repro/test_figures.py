@@ -95,6 +95,8 @@ def test_loss_weights_are_those_of_the_log_with_their_bounds():
     assert beside.get_ylabel() == "uncertainty sigma = exp(s/2)"
     sigmas = {line.get_label(): line for line in beside.lines}
     np.testing.assert_allclose(sigmas["tagging"].get_ydata(), np.mean(np.exp(logged) ** 0.5, axis=0))
+    said = planned_figures(FEW)["loss_weights"]
+    assert "upper limits of the weights and lower limits of sigma, one of tagging and one of the other tasks" in said
     assert [text.get_text() for text in beside.texts] == ["least for tagging: 0.135", "least for the others: 2.72"]
 
 

@@ -133,6 +133,7 @@ def test_noise_is_suppressed_where_less_of_it_comes_through():
     assert "fall, 8 distractors: +30.0 (95 % interval +30.0 to +30.0, 3 seeds)" in table.findings[1]
     assert row_of(table, system="CLAMP")["attention on distractors: first stage"] == "5.0 ± 0.1"
     assert "independent noise on every pixel and colour channel" in table.about
+    assert "its standard deviation (sd) in levels of 255" in table.footer[0]
     # of 200 labels 190 stay
     assert row_of(table, system="CLAMP")["labels moved by distractors' mouths"] == "5.0 ± 0.0"
     assert table.findings[-1].endswith("spread evenly over the image it would be 12.5 %.")
@@ -437,6 +438,20 @@ def test_a_mean_over_one_seed_has_a_hollow_marker():
     faces = {line.get_marker(): line.get_markerfacecolor() for line in dots.lines if line.get_marker() != "None"}
     assert faces == {"o": record_figures.BLACK, "s": "white"}
     assert by_step.get_title(loc="left") == "seeds: AMA 3, equal weights 1"
+
+
+def test_captions_say_what_panels_cannot(everything: Evidence):
+    said = captions(everything)
+    assert (
+        "markers for the mean over seeds and lines for their range, hollow markers for one seed" in said["interference"]
+    )
+    assert "offline there is no image but the words that stand for it" in said["alignment"]
+    assert "F1 to expect of words alone" in said["sweep"]
+    assert "luck can exceed it" in said["sweep"]
+    above = drawn("sweep", everything).axes[0]
+    assert above.get_title(loc="left") == "Generated tweets, one seed a point"
+    expected = next(line for line in above.lines if line.get_label() == "expected of words alone")
+    np.testing.assert_allclose(expected.get_ydata(), 200 / 3)
 
 
 def test_the_highest_of_the_weightings_is_within_the_panel():

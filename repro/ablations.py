@@ -10,7 +10,7 @@ from repro.cells import DATASET_TITLES, Block, Cell, Comparison, Place
 from repro.evidence import Evidence
 from repro.experiments import PROFILES
 from repro.footer import SELECTION, TESTS, Marks, provenance_footer
-from repro.render import BLOCK, NOT_RUN, Table, between, interval, mean_and_sd, p_value, percent, signed
+from repro.render import BLOCK, NOT_RUN, Table, between, interval, mean_and_sd, p_value, percent, seeds, signed
 from repro.stats import SIGNIFICANCE, minimum_detectable_difference
 from repro.variants import SUITE, VARIANTS
 
@@ -108,17 +108,30 @@ def _ablation_finding(block: Block, compared: dict[str, Comparison]) -> str:
 
 
 def bounds_findings(full: Cell | None) -> tuple[str, ...]:
-    """How long AMA's s lay on their lower bounds, where that was logged: if most did for most steps, little adapted."""
+    """How long AMA's s lay on their lower bounds, where that was logged, and how the other weights moved.
+
+    Only if all lay there for most steps did little adapt.
+    """
     logs = [record["result"]["weighting"] for record in full.records] if full else []
     if not logs or not all(logs):
         return ()
     logged = [log["share_on_bound"] for log in logs]
     tasks = [task for task in TASKS if all(task in shares for shares in logged)]
     share_of = {task: float(np.mean([shares[task] for shares in logged])) for task in tasks}
-    mostly = sum(share > 0.5 for share in share_of.values())
-    verdict = "; so AMA was nearly a fixed weighting here" if 2 * mostly > len(tasks) else ""
+    held = [task for task, share in share_of.items() if share > 0.5]
+    verdict = "; so AMA was nearly a fixed weighting here" if len(held) == len(tasks) else ""
+    named = f" ({', '.join(held)})" if held else ""
     listed = ", ".join(f"{task} {percent(share)} %" for task, share in share_of.items())
+    courses = {task: [log["s"][task] for log in logs] for task in tasks if all(task in log["s"] for log in logs)}
+    moved = [f"{task} from {_weights(courses[task], 0)} to {_weights(courses[task], -1)}" for task in courses]
+    free = [said for task, said in zip(courses, moved, strict=True) if task not in held]
+    went = f" From the first logged step to the last the free weights went: {'; '.join(free)} (means)." if free else ""
     return (
-        f"In CLAMP, {mostly} of {len(tasks)} loss weights were held by their bound for more than half of the steps "
-        f"(mean share over {len(logs)} seed{'s' if len(logs) > 1 else ''}: {listed}){verdict}.",
+        f"In CLAMP, {len(held)} of {len(tasks)} loss weights{named} were held by their bound for more than half of the "
+        f"steps (mean share over {seeds(len(logs))}: {listed}){verdict}.{went}",
     )
+
+
+def _weights(courses: list[list[float]], at: int) -> str:
+    """The mean over seeds of the weight at one place of each course of s."""
+    return f"{float(np.mean([np.exp(-course[at]) / 2 for course in courses])):.3g}"

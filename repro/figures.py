@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from clamp.config import TASKS
 from repro.cells import DATASET_TITLES, Block, Cell, Record, blocks
@@ -182,26 +182,70 @@ def _with_weights(found: Panels) -> Panels:
     return {place: {"full": block["full"]} for place, block in found.items() if logged(block.get("full"))}
 
 
+def weight(s: Any) -> Any:
+    """What a loss is multiplied by."""
+    return np.exp(-np.asarray(s)) / 2
+
+
+def uncertainty(s: Any) -> Any:
+    """The sigma of a task: s is the logarithm of its square."""
+    return np.exp(np.asarray(s) / 2)
+
+
 def _loss_weights(panels: Panels, todays_hashes: Collection[str]) -> Figure:
-    figure, axes = _stack(panels, [2.2] * len(panels), todays_hashes)
-    for axis, block in zip(axes, panels.values(), strict=True):
+    """A row for each place: weights on the left, uncertainties on the right; a lower bound of s is a limit of both."""
+    sides = [(weight, "loss weight exp(-s)/2", "most"), (uncertainty, "uncertainty sigma = exp(s/2)", "least")]
+    figure = Figure(figsize=(2 * COLUMN, 2.2 * len(panels) + 0.5), dpi=200, layout="constrained")
+    grid = figure.subplots(len(panels), 2, squeeze=False)
+    for row, (place, block) in zip(grid, panels.items(), strict=True):
+        row[0].set_title(panel_title(place, block, todays_hashes), loc="left")
         records = block["full"].records
         logs = [record["result"]["weighting"] for record in records]
         lowest = records[0]["config"]["model"]["aggregation"]["lowest"]
+        bounds = _named_bounds({task: lowest[task] for task in logs[0]["s"]})
         steps = max((log["step"] for log in logs), key=len)
-        for task, (color, line, width) in TASK_STYLES.items():
-            if all(task in log["s"] for log in logs):
-                runs = [np.exp(-np.array(log["s"][task])) / 2 for log in logs]
-                band(axis, steps, runs, label=task, color=color, linestyle=line, linewidth=width)
-        for bound in sorted({lowest[task] for task in logs[0]["s"]}):
-            axis.axhline(np.exp(-bound) / 2, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_xlabel("optimiser step")
-        axis.set_ylabel("loss weight exp(-s)/2")
-    axes[0].plot([], [], color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), label="bound")
-    legend_below(figure, axes, [*TASK_STYLES, "bound"], columns=3)
+        for axis, (of_s, title, end) in zip(row, sides, strict=True):
+            for task, (color, line, width) in TASK_STYLES.items():
+                if all(task in log["s"] for log in logs):
+                    runs = [of_s(log["s"][task]) for log in logs]
+                    band(axis, steps, runs, label=task, color=color, linestyle=line, linewidth=width)
+            axis.set_yscale("log")
+            axis.margins(y=0.18)  # room for what the limits are called
+            for bound, whose in bounds.items():
+                axis.axhline(of_s(bound), color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+                above = end == "most"  # curves lie on the other side
+                axis.annotate(
+                    f"{end} for {whose}: {float(of_s(bound)):.3g}",
+                    (0.98, of_s(bound)),
+                    xycoords=("axes fraction", "data"),
+                    xytext=(0, 3 if above else -3),
+                    textcoords="offset points",
+                    ha="right",
+                    va="bottom" if above else "top",
+                    fontsize=7,
+                    color="#444444",
+                )
+            if of_s is uncertainty:  # its range is short for a decade a tick
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+            axis.set_xlabel("optimiser step")
+            axis.set_ylabel(title)
+    grid[0][0].plot([], [], color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), label="limit")
+    legend_below(figure, list(grid.flat), [*TASK_STYLES, "limit"], columns=5)
     return figure
+
+
+def _named_bounds(lowest: dict[str, float]) -> dict[float, str]:
+    """Lower bound of s -> whose it is, by name; that of most tasks is the others'."""
+    tasks_of: dict[float, list[str]] = {}
+    for task, bound in lowest.items():
+        tasks_of.setdefault(bound, []).append(task)
+    if len(tasks_of) == 1:
+        return dict.fromkeys(tasks_of, "all")
+    most = max(tasks_of, key=lambda bound: len(tasks_of[bound]))
+    named = {bound: ", ".join(tasks) for bound, tasks in tasks_of.items()}
+    return named | ({most: "the others"} if len(tasks_of[most]) > 1 else {})
 
 
 # Ablations
@@ -245,7 +289,10 @@ _FIGURES: dict[str, tuple[str, Callable[[Panels], Panels], Callable[[Panels, Col
         _learning_curves,
     ),
     "loss_weights": (
-        "Weight exp(-s)/2 of each task's loss over training, full CLAMP: mean and range over seeds; dotted: the bounds",
+        "Weight exp(-s)/2 of each task's loss (left) and the task's uncertainty sigma = exp(s/2) (right) over "
+        "training, full CLAMP: mean and range over seeds. Dotted: the lower bounds of s, which are upper limits of the "
+        "weights and lower limits of sigma, one of tagging and one of the other tasks; a task may start away from its "
+        "limit, as the global one does",
         _with_weights,
         _loss_weights,
     ),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from repro.cells import Block
 from repro.footer import SELECTION, Marks, provenance_footer
-from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd
+from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd, seeds
 from repro.variants import SUITE
 
 
@@ -33,6 +33,7 @@ def pointing(block: Block, marks: Marks) -> Table:
                 f"CLAMP points at the right cell for {mean_and_sd([s['pointing'] for s in best])} percent of the "
                 f"aspects that only the image tells, at the stage that points best on dev (n = {cell.n})."
             )
+            findings += _course([report["test"]["pointing"] for report in reports])
         by_stage = stages_of_seeds([report["test"]["pointing"] for report in reports])
         unlike += [] if by_stage else [cell.label]
         for title, stages in [*((f"{k}", stages) for k, stages in enumerate(by_stage, 1)), ("best on dev", best)]:
@@ -59,8 +60,34 @@ def pointing(block: Block, marks: Marks) -> Table:
             "Pointing accuracy: the region with the most attention, averaged over heads and the aspect's words, lies "
             "in the cell that shows the aspect; a region of several cells scores one part in as many. Mean ± standard "
             "deviation over n seeds.",
+            "Mass on distractors: the share of the attention, averaged in the same way over the same aspects, that "
+            "falls on cells with figures that the tweet does not mention; a region of several cells counts in parts.",
+            *_chance(block),
             *([f"Seeds with unlike stages, so that only the best is shown: {'; '.join(unlike)}."] if unlike else []),
             SELECTION,
             *provenance_footer([block], marks),
         ),
     )
+
+
+def _course(reports: Sequence[dict[str, Any]]) -> list[str]:
+    """Where CLAMP's stages look, one after the other; nothing where seeds have unlike stages."""
+    said = [
+        f"{mean_and_sd([s['pointing'] for s in stages])} percent at stage {k} ({stages[0]['level']}), with "
+        f"{mean_and_sd([s['distractor_mass'] for s in stages])} percent of the attention on distractors"
+        for k, stages in enumerate(stages_of_seeds(reports), 1)
+    ]
+    return [f"By stage, CLAMP points right for {'; '.join(said)} ({seeds(len(reports))})."] if said else []
+
+
+def _chance(block: Block) -> list[str]:
+    """What attention that knows nothing would score, where all runs are on images of one kind."""
+    data = [record["config"]["data"]["synthetic"] for cell in block.values() for record in cell.records]
+    kinds = {(one["cells"] ** 2, one["distractors"]) for one in data}
+    if len(kinds) != 1:
+        return []
+    ((cells, distractors),) = kinds
+    return [
+        f"Chance: a region picked at random points right for {100 / cells:g} percent, and attention spread evenly over "
+        f"the image has {100 * distractors / cells:g} percent on distractors."
+    ]

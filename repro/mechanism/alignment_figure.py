@@ -18,7 +18,8 @@ from repro.variants import SUITE
 
 CAPTION = (
     "Cosine between CLAMP's embeddings of a test tweet's words and of its own image (matched) or another tweet's "
-    "(mismatched), pooled over seeds; AUC: how often a matched pair is the closer one"
+    "(mismatched), pooled over seeds; offline there is no image but the words that stand for it (its caption and "
+    "faces); AUC: how often a matched pair is the closer one"
 )
 
 
@@ -48,7 +49,7 @@ def draw(evidence: Evidence) -> Figure:
         axis.set_ylabel("share of pairs (%)")
         axis.set_xlim(-1, 1)
         axis.set_xticks([-1, -0.5, 0, 0.5, 1])
-    axes[-1].set_xlabel("cosine of words and image")
+    axes[-1].set_xlabel("cosine of words and image,\nor the words that stand for it")
     legend_below(figure, axes, ["matched", "mismatched"], columns=2)
     return figure
 

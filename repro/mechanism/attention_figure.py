@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -19,16 +23,19 @@ from repro.figures import COLUMN
 from repro.mechanism.redrawn import first_test_tweets
 
 CAPTION = (
-    "Where CLAMP (seed 0) looks in four test tweets chosen by a rule. Left: the image with each aspect's cell (solid, "
-    "numbered) and the figures that the tweet does not mention (dashed). Right: for each aspect and stage the "
-    "attention of its words over the image; below each map the share that falls on the aspect's own cell and on "
-    "unmentioned figures (others), and the mean opening of the noise gate"
+    "Where CLAMP (seed 0) looks in test tweets chosen by a rule: the first with one, two and three aspects of which "
+    "the image tells one or more, and the first other with an aspect found and given a wrong polarity. Left: the image "
+    "with each aspect's cell (solid, numbered) and the figures that the tweet does not mention (dashed). Right: for "
+    "each aspect and stage the attention of its words over the image in grey (the bar shows its colours over the mean "
+    "grey of these images); below each map the share that falls on the aspect's own cell and on unmentioned figures "
+    "(others), and the mean opening of the noise gate"
 )
 # inches
 _WIDTH, _EDGE = 2 * COLUMN, 0.08
 _HEADER, _TITLE, _MAP, _BELOW = 0.4, 0.18, 1.08, 0.36
 _IMAGE, _LABEL, _GAP = 1.9, 1.12, 0.14
 _BAR = 0.62
+OPACITY = 0.72  # of a map over its image
 HEAT = "inferno"  # from dark to bright alone, for every kind of colour vision
 
 
@@ -59,12 +66,23 @@ def draw(evidence: Evidence) -> Figure:
     shown = shown_tweets(evidence)
     heights = [_HEADER + _TITLE + max(len(one["aspects"]) * (_MAP + _BELOW), _IMAGE + 0.12) for _, one in shown]
     page = _Page(sum(heights) + _BAR)
-    heats = [_draw_tweet(page, sum(heights[:k]), tweet, one) for k, (tweet, one) in enumerate(shown)]
+    for k, (tweet, one) in enumerate(shown):
+        _draw_tweet(page, sum(heights[:k]), tweet, one)
     bar = page.axes(_WIDTH / 4, sum(heights) + 0.1, _WIDTH / 2, 0.1)
     page.figure.colorbar(
-        heats[0], cax=bar, orientation="horizontal", label="attention, as a share of the map's highest"
+        ScalarMappable(cmap=seen_colours([tweet for tweet, _ in shown])),
+        cax=bar,
+        orientation="horizontal",
+        label="attention, as a share of the map's highest",
     )
     return page.figure
+
+
+def seen_colours(tweets: Sequence[Tweet]) -> ListedColormap:
+    """The colours of the maps as they look over these images' mean grey, for maps let the image through."""
+    grey = float(np.mean([tweet.image for tweet in tweets if isinstance(tweet.image, np.ndarray)])) / 255
+    colours_KC = colormaps[HEAT](np.linspace(0, 1, 256))[:, :3]
+    return ListedColormap(OPACITY * colours_KC + (1 - OPACITY) * grey)
 
 
 class _Page:
@@ -82,23 +100,21 @@ class _Page:
         self.figure.text(left / _WIDTH, 1 - top / self.height, text, fontsize=size, va="top", linespacing=1.25)
 
 
-def _draw_tweet(page: _Page, top: float, tweet: Tweet, one: dict[str, Any]) -> Any:
+def _draw_tweet(page: _Page, top: float, tweet: Tweet, one: dict[str, Any]) -> None:
     why = one["why"][0].upper() + one["why"][1:]
     page.text(_EDGE, top + 0.06, textwrap.fill(f"{why}: “{' '.join(one['words'])}”", 108), 8)
     top += _HEADER
     _draw_image(page.axes(_EDGE, top + _TITLE, _IMAGE, _IMAGE), tweet, one)
-    heat = None
     for row, aspect in enumerate(one["aspects"]):
         upper = top + _TITLE + row * (_MAP + _BELOW)
         left = _EDGE + _IMAGE + _GAP
         page.text(left, upper + 0.1, _description(row, aspect, one["words"]), 7)
         for k, stage in enumerate(one["stages"]):
             axis = page.axes(left + _LABEL + k * (_MAP + _GAP), upper, _MAP, _MAP)
-            heat = _draw_map(axis, tweet, aspect, np.reshape(stage["maps"][row], stage["grid"]))
+            _draw_map(axis, tweet, aspect, np.reshape(stage["maps"][row], stage["grid"]))
             axis.set_xlabel(_below(stage, row, one), fontsize=6.5, labelpad=2)
             if row == 0:
                 axis.set_title(f"stage {k + 1} ({stage['level']})", fontsize=7.5, pad=3)
-    return heat
 
 
 def _below(stage: dict[str, Any], row: int, one: dict[str, Any]) -> str:
@@ -148,14 +164,13 @@ def _draw_image(axis: Axes, tweet: Tweet, one: dict[str, Any]) -> None:
         axis.text(x + 2.0, y + 2.5, f"{number}", fontsize=7, ha="center", va="center", bbox=background)
 
 
-def _draw_map(axis: Axes, tweet: Tweet, aspect: dict[str, Any], map_RC: np.ndarray) -> Any:
+def _draw_map(axis: Axes, tweet: Tweet, aspect: dict[str, Any], map_RC: np.ndarray) -> None:
     extent = (-0.5, IMAGE_SIZE - 0.5, IMAGE_SIZE - 0.5, -0.5)
     assert isinstance(tweet.image, np.ndarray)
     axis.imshow(tweet.image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-    heat = axis.imshow(map_RC / max(map_RC.max(), 1e-9), cmap=HEAT, vmin=0, vmax=1, alpha=0.72, extent=extent)
+    axis.imshow(map_RC / max(map_RC.max(), 1e-9), cmap=HEAT, vmin=0, vmax=1, alpha=OPACITY, extent=extent)
     _bare(axis)
     _box(axis, aspect["region"], tweet.cells)
-    return heat
 
 
 def mass_on(stage: dict[str, Any], row: int, cells: list[int], one: dict[str, Any]) -> float:

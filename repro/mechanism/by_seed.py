@@ -46,11 +46,11 @@ def difference_said(values: Sequence[float]) -> str:
     return f"{signed(found.mean)} (95 % interval {between(found.low, found.high)}, {seeds(found.n)})"
 
 
-def number(values: Sequence[float]) -> str:
+def number(values: Sequence[float], digits: int = 2) -> str:
     """Mean ± standard deviation of what is no percentage."""
     found = summarise(values)
-    mean = f"{found.mean:.2f}".replace("-0.00", "0.00")
-    return mean + (f" ± {found.sd:.2f}" if found.sd is not None else "")
+    mean = f"{found.mean:z.{digits}f}"  # what rounds to zero has no sign
+    return mean + (f" ± {found.sd:.{digits}f}" if found.sd is not None else "")
 
 
 def answer(entry: Entry | None) -> str:

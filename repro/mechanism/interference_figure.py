@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from repro.cells import PLACES, Block, Place, Record
 from repro.evidence import Evidence
-from repro.figures import BLACK, BLUE, COLUMN, ORANGE, band, legend_below, panel_title
+from repro.figures import BLACK, BLUE, COLUMN, ORANGE, band, panel_title
 from repro.mechanism.by_seed import of_records
 from repro.mechanism.interference_table import WEIGHTINGS, cosines, loss_sd, negative_share, pairs, relative_norm_sd
 from repro.render import seeds
@@ -20,11 +21,17 @@ from repro.rows import place_title
 from repro.stats import summarise
 
 CAPTION = (
-    "Gradients of the tasks on the text encoder under adaptive (AMA), equal and fixed loss weights: share of negative "
-    "cosines by pair of tasks, mean cosine over all pairs by step, and within each epoch the standard deviation of the "
-    "tagging loss and that of the gradient's norm relative to its mean; lines: mean over seeds, bands: their range"
+    "Gradients of the tasks on the text encoder under adaptive (AMA), equal and fixed loss weights. Upper left: share "
+    "of negative cosines by pair of tasks, markers for the mean over seeds and lines for their range, hollow markers "
+    "for one seed. Then the mean cosine over all pairs by step, and within each epoch the standard deviation of the "
+    "tagging loss (in the first epoch mostly its descent) and that of the gradient's norm relative to its mean; there "
+    "lines are the mean over seeds and bands their range. The number of seeds stands above the panels"
 )
-_STYLES = {"full": (BLACK, "-", "o"), "no_ama": (ORANGE, "--", "s"), "fixed_weights": (BLUE, (0, (1, 1)), "^")}
+_STYLES: dict[str, tuple[str, Any, str]] = {
+    "full": (BLACK, "-", "o"),
+    "no_ama": (ORANGE, "--", "s"),
+    "fixed_weights": (BLUE, (0, (1, 1)), "^"),
+}
 
 
 def _panels(evidence: Evidence) -> dict[Place, Block]:
@@ -49,6 +56,8 @@ def draw(evidence: Evidence) -> Figure:
     for row, (place, block) in enumerate(panels.items()):
         (by_pair, by_step), (of_loss, of_norm) = grid[2 * row], grid[2 * row + 1]
         by_pair.set_title(panel_title(place, block, evidence.marks.todays_hashes), loc="left")
+        numbers = ", ".join(f"{WEIGHTINGS[v]} {len(of_records(c, negative_share))}" for v, c in block.items())
+        by_step.set_title(f"seeds: {numbers}", loc="left", fontsize=7)
         _dots(by_pair, block, pairs(evidence, place))
         for variant, cell in block.items():
             color, line, _ = _STYLES[variant]
@@ -64,7 +73,12 @@ def draw(evidence: Evidence) -> Figure:
         of_norm.set_ylabel("relative sd of gradient norm")
         for axis in (of_loss, of_norm):
             axis.set_ylim(bottom=0)  # once all is drawn: it ends the scaling of the top
-    legend_below(figure, list(grid.flat), list(WEIGHTINGS.values()), columns=3)
+    shown = [v for v in WEIGHTINGS if any(v in block for block in panels.values())]
+    handles = [
+        Line2D([], [], color=color, linestyle=line, marker=marker, markersize=4)
+        for color, line, marker in (_STYLES[v] for v in shown)
+    ]
+    figure.legend(handles, [WEIGHTINGS[v] for v in shown], loc="outside lower center", ncols=3, handlelength=2.6)
     return figure
 
 
@@ -77,7 +91,8 @@ def _dots(axis: Axes, block: Block, names: list[str]) -> None:
             if values:
                 at = row + 0.24 * (place - 1)
                 axis.plot([min(values), max(values)], [at, at], color=color, linewidth=1.0)
-                axis.plot(summarise(values).mean, at, marker, color=color, markersize=4)
+                face = "white" if len(values) == 1 else color
+                axis.plot(summarise(values).mean, at, marker, color=color, mfc=face, markersize=4)
     axis.set_yticks(range(len(names)), [pair.replace("~", ", ") for pair in names])
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlim(-2, 102)

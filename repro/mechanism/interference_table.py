@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,27 +50,37 @@ def _values(record: Record, pair: str | None) -> list[float]:
     return [v for name, course in cosines(record).items() if pair in (None, name) for v in course if v is not None]
 
 
-def loss_sd(record: Record) -> list[float] | None:
-    """The standard deviation of the tagging loss over the steps of each epoch; the loss has its own weight nowhere."""
-    kept = [epoch["loss_sd"]["tagging"] for epoch in record["result"]["curve"] if "loss_sd" in epoch]
+def loss_sd(record: Record, task: str = "tagging") -> list[float] | None:
+    """The standard deviation of a task's loss over the steps of each epoch; the loss has its own weight nowhere."""
+    kept = [epoch["loss_sd"][task] for epoch in record["result"]["curve"] if task in epoch.get("loss_sd", {})]
     return kept or None
 
 
 def relative_norm_sd(record: Record) -> list[float] | None:
-    """The same of the gradient's norm before clipping, over its mean: weights scale the norm, and not this."""
+    """The same of the gradient's norm before clipping, over its mean, which takes out the scale of constant weights.
+
+    AMA's weights change within an epoch, so that their trend is in this deviation too.
+    """
     norms = [epoch["gradient_norm"] for epoch in record["result"]["curve"] if "gradient_norm" in epoch]
     return [norm["sd"] / max(norm["mean"], 1e-12) for norm in norms] or None
 
 
 def _over_epochs(course: Callable[[Record], list[float] | None]) -> Callable[[Record], float | None]:
+    """The mean from the second epoch on: the first one's deviation is mostly the loss's descent."""
+
     def value(record: Record) -> float | None:
-        found = course(record)
-        return None if found is None else float(np.mean(found))
+        settled = (course(record) or [])[1:]
+        return float(np.mean(settled)) if settled else None
 
     return value
 
 
-_LOSS_SD, _NORM_SD = _over_epochs(loss_sd), _over_epochs(relative_norm_sd)
+_LOSS_SD = {task: _over_epochs(lambda record, task=task: loss_sd(record, task)) for task in TASKS}  # type: ignore[misc]
+_NORM_SD = _over_epochs(relative_norm_sd)
+
+
+def _three_digits(values: Sequence[float]) -> str:
+    return number(values, digits=3)
 
 
 def pairs(evidence: Evidence, place: Place) -> list[str]:
@@ -86,15 +96,15 @@ def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table
     def columns(place: Place) -> list[str]:
         return [
             "negative cosines", "mean cosine", *(f"negative: {pair}" for pair in pairs(evidence, place)),
-            "sd of tagging loss", "relative sd of gradient norm",
+            *(f"sd of {task} loss" for task in TASKS), "relative sd of gradient norm",
         ]  # fmt: skip
 
     def row(place: Place, cell: Cell) -> Row:
         made: dict[str, tuple[Any, BySeed]] = {
             "negative cosines": (mean_and_sd, of_records(cell, negative_share)),
             "mean cosine": (number, of_records(cell, _mean_cosine)),
-            "sd of tagging loss": (number, of_records(cell, _LOSS_SD)),
-            "relative sd of gradient norm": (number, of_records(cell, _NORM_SD)),
+            **{f"sd of {task} loss": (_three_digits, of_records(cell, value)) for task, value in _LOSS_SD.items()},
+            "relative sd of gradient norm": (_three_digits, of_records(cell, _NORM_SD)),
         }
         for pair in pairs(evidence, place):
             of_pair = of_records(cell, lambda record, pair=pair: negative_share(record, pair))  # type: ignore[misc]
@@ -112,9 +122,11 @@ def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table
         frame=frame_by_place(evidence, columns, row, lambda place: tuple(WEIGHTINGS)),
         footer=(
             "Negative cosines: share of those sampled, in percent, of all pairs of tasks and of each. The standard "
-            "deviations are over the steps of an epoch, averaged over epochs: of the tagging loss, unweighted, and of "
-            "the norm of the weighted sum's gradient before clipping, over its mean. Cells: mean ± standard deviation "
-            "over seeds.",
+            "deviations (sd) are over the steps of an epoch, averaged over epochs from the second on (in the first "
+            "they are mostly the descent): of each task's loss, unweighted, and of the norm of the weighted sum's "
+            "gradient before clipping, over its mean. That ratio takes out the scale of constant weights; AMA's "
+            "change within an epoch, and their trend is in it too. A variance is the square. Cells: mean ± standard "
+            "deviation over seeds.",
             "Yes and no are the verdicts of the claims' table: CLAMP against equal weights, t test over seeds, "
             "adjusted there. Other differences are described, not tested.",
             SELECTION,
@@ -143,13 +155,15 @@ def _finding(evidence: Evidence, place: Place, entries: list[Entry]) -> str:
     for variant, values in apart.items():
         if values:
             parts.append(f"{WEIGHTINGS[variant].capitalize()} minus AMA: {difference_said(values)} points.")
-    for what, value in (
-        ("the tagging loss varies within an epoch by a standard deviation of", _LOSS_SD),
-        ("the gradient's norm, relative to its mean, by", _NORM_SD),
-    ):
+    varies = {f"of the {task} loss": value for task, value in _LOSS_SD.items()}
+    varies["of the gradient's norm, relative to its mean,"] = _NORM_SD
+    deviations = []
+    for what, value in varies.items():
         means = {WEIGHTINGS[v]: list(of_records(block.get(v), value).values()) for v in WEIGHTINGS}
-        said = ", ".join(f"{summarise(found).mean:.2f} ({name})" for name, found in means.items() if found)
+        said = ", ".join(f"{summarise(found).mean:.3f} ({name})" for name, found in means.items() if found)
         if said:
-            parts.append(f"{what[0].upper()}{what[1:]} {said}.")
+            deviations.append(f"{what} {said}")
+    if deviations:
+        parts.append(f"From the second epoch on the standard deviations within an epoch are: {'; '.join(deviations)}.")
     verdict = answer(entry)
     return f"{start} {verdict[0].upper()}{verdict[1:]}. {' '.join(parts)}"

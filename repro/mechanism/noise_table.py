@@ -47,8 +47,8 @@ def _moved(cell: Cell) -> BySeed:
 
 # column -> its value by seed; of all of them less is less noise
 MEASURES: dict[str, Callable[[Cell], BySeed]] = {
-    "fall: noise sd 32": _fall("noise_32"),
-    "fall: noise sd 64": _fall("noise_64"),
+    "fall: noise sd 32 of 255": _fall("noise_32"),
+    "fall: noise sd 64 of 255": _fall("noise_64"),
     "fall: 4 distractors": _fall("distractors_4"),
     "fall: 8 distractors": _fall("distractors_8"),
     "labels moved by distractors' mouths": _moved,
@@ -76,13 +76,14 @@ def noise_suppression(evidence: Evidence, entries: dict[Place, list[Entry]]) -> 
     return Table(
         name="noise_suppression",
         title="Does progressive fusion suppress visual noise? (generated tweets, points and percent)",
-        about="Noise is what the image shows and no label depends on: grey-level noise, and figures that the tweet "
-        "does not mention. A system that suppresses it falls less under more of it, looks at it less, and is moved by "
-        "it less.",
+        about="Noise is what the image shows and no label depends on: independent noise on every pixel and colour "
+        "channel, and figures that the tweet does not mention. A system that suppresses it falls less under more of "
+        "it, looks at it less, and is moved by it less.",
         findings=_findings(block, {entry.claim: entry for entry in entries.get(GENERATED, [])}),
         frame=pd.DataFrame(rows),
         footer=(
-            "Fall: joint F1 on the unchanged test split minus F1 under the condition, same checkpoint. Labels moved: "
+            "Fall: joint F1 on the unchanged test split minus F1 under the condition, same checkpoint; noise is on top "
+            "of the data's own, its standard deviation (sd) in levels of 255. Labels moved: "
             "of aspects found before, when all distractors' mouths are redrawn. Less is better in every column. Mean ± "
             "standard deviation over the n seeds that were evaluated; attention is of every seed that was trained.",
             "Attention on distractors is that of the words of image-told aspects; a region that overlaps several cells "

@@ -57,7 +57,7 @@ def record(
                 {
                     "epoch": epoch,
                     "loss": {"tagging": 2.0 / epoch},
-                    "loss_sd": {"tagging": 1.0 / epoch},
+                    "loss_sd": {"tagging": 1.0 / epoch, "aspect": 0.5 / epoch, "global": 0.25, "local": 0.125},
                     "gradient_norm": {"mean": 2.0, "sd": 1.0 / epoch},
                     "dev_f1": max(0.0, f1 * (1 - np.exp(-epoch / 2.5)) + rng.normal(0, 0.01)),
                     "dev_mate_f1": f1,

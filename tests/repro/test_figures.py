@@ -51,11 +51,12 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path):
         assert not re.search(rb"CreationDate|matplotlib (v|3)", content)
 
 
-def test_pictures_are_a_column_wide_and_nothing_touches_their_edge(tmp_path: Path):
+def test_pictures_are_one_or_two_columns_wide_and_nothing_touches_their_edge(tmp_path: Path):
     for path in write_figures(FEW, tmp_path, TODAYS):
         if path.suffix == ".png":
             pixels = np.asarray(Image.open(path).convert("L"))
-            assert pixels.shape[1] == round(figures.COLUMN * 200)
+            columns = 2 if path.stem == "loss_weights" else 1  # uncertainties stand beside the weights
+            assert pixels.shape[1] == round(columns * figures.COLUMN * 200)
             edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
             assert (edges == 255).all()
             assert (pixels < 128).mean() > 0.005
@@ -81,7 +82,7 @@ def test_one_seed_has_no_band():
 
 
 def test_loss_weights_are_those_of_the_log_with_their_bounds():
-    (axis,) = axes_of("loss_weights", FEW)
+    axis, beside = axes_of("loss_weights", FEW)
     lines = {line.get_label(): line for line in axis.lines}
     assert set(TASK_STYLES) < set(lines)
     logged = [np.array(r["result"]["weighting"]["s"]["tagging"]) for r in FEW if r["variant"] == "full"]
@@ -90,12 +91,25 @@ def test_loss_weights_are_those_of_the_log_with_their_bounds():
     bounds = [line for line in axis.lines if line.get_linewidth() == 0.8 and len(line.get_ydata())]
     heights = sorted({line.get_ydata()[0] for line in bounds})
     np.testing.assert_allclose(heights, [np.exp(-2) / 2, np.exp(4) / 2])
+    assert [text.get_text() for text in axis.texts] == ["most for tagging: 27.3", "most for the others: 0.0677"]
+    assert beside.get_ylabel() == "uncertainty sigma = exp(s/2)"
+    sigmas = {line.get_label(): line for line in beside.lines}
+    np.testing.assert_allclose(sigmas["tagging"].get_ydata(), np.mean(np.exp(logged) ** 0.5, axis=0))
+    said = planned_figures(FEW)["loss_weights"]
+    assert "upper limits of the weights and lower limits of sigma, one of tagging and one of the other tasks" in said
+    assert [text.get_text() for text in beside.texts] == ["least for tagging: 0.135", "least for the others: 2.72"]
+
+
+def test_bounds_are_named_by_their_tasks():
+    assert figures._named_bounds({"tagging": 0.0, "aspect": 0.0}) == {0.0: "all"}
+    apart = {"tagging": -4.0, "aspect": 1.0, "global": 2.0}
+    assert figures._named_bounds(apart) == {-4.0: "tagging", 1.0: "aspect", 2.0: "global"}
 
 
 def test_a_weight_that_some_seeds_lack_has_no_curve():
     records = [record("full", seed) for seed in range(2)]
     del records[1]["result"]["weighting"]["s"]["local"]
-    (axis,) = axes_of("loss_weights", records)
+    axis, _ = axes_of("loss_weights", records)
     labels = {line.get_label() for line in axis.lines}
     assert "local" not in labels
     assert set(TASK_STYLES) - {"local"} < labels

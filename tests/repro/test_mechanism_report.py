@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from builders import tiny_config, tiny_model
 from made_up import TODAYS, evaluation, evidence_of, record, suite
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -24,13 +24,13 @@ from repro.claims import ledger
 from repro.evidence import Evidence
 from repro.index import coverage
 from repro.mechanism.attention import attention_maps, chosen
-from repro.mechanism.attention_figure import mass_on, shown_tweets
+from repro.mechanism.attention_figure import mass_on, seen_colours, shown_tweets
 from repro.mechanism.counterfactual_table import counterfactual_table
 from repro.mechanism.figures import FIGURES, captions, pictures, write_figures
 from repro.mechanism.interference_table import interference
 from repro.mechanism.noise_table import noise_suppression
 from repro.mechanism.redrawn import first_test_tweets
-from repro.mechanism.sweep_table import differences, points, sweep
+from repro.mechanism.sweep_table import differences, points, seeds_of_points, sweep, words_alone
 from repro.render import Table
 from repro.tables import make_tables
 from repro.variants import GROUPS, swept_name
@@ -132,6 +132,8 @@ def test_noise_is_suppressed_where_less_of_it_comes_through():
     )
     assert "fall, 8 distractors: +30.0 (95 % interval +30.0 to +30.0, 3 seeds)" in table.findings[1]
     assert row_of(table, system="CLAMP")["attention on distractors: first stage"] == "5.0 ± 0.1"
+    assert "independent noise on every pixel and colour channel" in table.about
+    assert "its standard deviation (sd) in levels of 255" in table.footer[0]
     # of 200 labels 190 stay
     assert row_of(table, system="CLAMP")["labels moved by distractors' mouths"] == "5.0 ± 0.0"
     assert table.findings[-1].endswith("spread evenly over the image it would be 12.5 %.")
@@ -151,7 +153,7 @@ def test_noise_stays_undecided_without_seeds_or_runs():
     assert "yes" not in table.findings[0]
     nothing = noise_suppression(evidence_of([]), {})
     assert nothing.findings[0].endswith("8 distractors: not run; in attention, by what distractors receive: not run.")
-    assert (nothing.frame["fall: noise sd 32"] == "not run").all()
+    assert (nothing.frame["fall: noise sd 32 of 255"] == "not run").all()
     alone = in_noise({"full": 0.1}, {"full": 0.05})
     assert "No noise gate: not run." in alone.findings
 
@@ -171,7 +173,7 @@ def test_n_in_noise_is_of_what_was_evaluated():
     evaluations = [evaluation(r) for r in records if r["seed"] or r["variant"] == "no_paf"]
     table = noise_suppression(evidence_of(records, evaluations), {})
     row = row_of(table, system="CLAMP")
-    assert (row["n"], row["fall: noise sd 64"]) == ("2", "10.0 ± 0.0")
+    assert (row["n"], row["fall: noise sd 64 of 255"]) == ("2", "10.0 ± 0.0")
     assert row["attention on distractors: first stage"].endswith(" (3 seeds)")
     other = row_of(table, system="no progressive")
     assert (other["n"], "seeds" in other["attention on distractors: first stage"]) == ("3", False)
@@ -202,8 +204,19 @@ def test_the_answer_on_interference_follows_the_cosines():
     # two, three and one of the thirty that were sampled
     assert (row["negative cosines"], row["negative: tagging~aspect"]) == ("6.7 ± 3.3", "10.0 ± 5.0")
     assert row["negative: tagging~global"] == "0.0 ± 0.0"
-    assert row["sd of tagging loss"] == "0.26 ± 0.00"
-    assert row["relative sd of gradient norm"] == "0.13 ± 0.00"  # half the loss's, for the norm's mean is 2
+    # 1/2 to 1/12, the first epoch's 1 left out
+    assert row["sd of tagging loss"] == "0.191 ± 0.000"
+    assert [row[f"sd of {task} loss"] for task in ("aspect", "global", "local")] == [
+        "0.096 ± 0.000",
+        "0.250 ± 0.000",
+        "0.125 ± 0.000",
+    ]
+    assert row["relative sd of gradient norm"] == "0.096 ± 0.000"  # half the loss's, for the norm's mean is 2
+    assert (
+        "From the second epoch on the standard deviations within an epoch are: of the tagging loss 0.191 (AMA), "
+        "0.191 (equal weights), 0.191 (fixed weights); of the aspect loss 0.096 (AMA)" in table.findings[0]
+    )
+    assert "AMA's change within an epoch, and their trend is in it too" in table.footer[0]
     assert "reduce gradient interference? Yes. Negative are 6.7 ± 3.3 % with AMA" in table.findings[0]
     assert "Equal weights minus AMA: +43.3 (95 % interval" in table.findings[0]
     assert "Fixed weights minus AMA: +13.3" in table.findings[0]
@@ -289,10 +302,17 @@ def test_each_point_is_compared_with_clamp_there_over_the_same_seeds():
     table = sweep(evidence)
     row = row_of(table, block="Distractors", value="8", system="no progressive")
     assert (row["n"], row["F1"], row["minus CLAMP"]) == ("1", "66.0", "-16.0")
-    assert "0.0 at 0, -4.0 at 2, -16.0 at 8; most is lost at 8 (one seed: described, not tested)" in table.findings[0]
-    assert all(said.endswith("not tested).") or said.endswith("not run.") for said in table.findings)
+    own, without_paf, *_ = table.findings
+    assert "CLAMP's own F1: 90.0 (pointing 95.0) at 0, 88.0 (pointing 95.0) at 2, 82.0 (pointing 95.0) at 8" in own
+    assert own.endswith("(one seed: described, not tested); to expect of words alone: 66.7.")
+    assert "0.0 at 0, -4.0 at 2, -16.0 at 8 (one seed: described, not tested)." in without_paf
+    assert "Over seeds at 2 F1 ranges from 83.0 to 85.0 with no progressive fusion" in without_paf
+    assert "and from 87.0 to 89.0 with CLAMP (3 seeds):" in without_paf
+    assert without_paf.endswith(": so wide a spread covers the one-seed difference at 0.")
+    assert "most is lost" not in "".join(table.findings)
     turned = sweep(evidence_of(swept(lambda system, value: 0.8 + (0.01 * value if system == "no_paf" else 0))))
-    assert "+8.0 at 8; nothing is lost at any point" in turned.findings[0]
+    assert "+8.0 at 8 (one seed: described, not tested)." in turned.findings[1]
+    assert words_alone("image_told_share", 0.75) == pytest.approx(0.5)
     assert "Share of aspects that the image tells: not run." in table.findings
     assert row_of(table, block="Share", value="0.75", system="CLAMP")["F1"] == "not run"
     assert "‡" not in "".join(table.frame.system) + "".join(table.footer)
@@ -302,9 +322,13 @@ def test_each_point_is_compared_with_clamp_there_over_the_same_seeds():
 def test_the_sweep_is_described_however_many_seeds_it_has(seeds: int):
     records = swept(lambda system, value: 0.9 - (0.03 * value if system == "no_paf" else 0.0), seeds)
     number = "one seed" if seeds == 1 else f"{seeds} seeds"
-    assert f"most is lost at 8 ({number}: described, not tested)." in sweep(evidence_of(records)).findings[0]
+    said = sweep(evidence_of(records)).findings[1]
+    assert f"-24.0 at 8 ({number}: described, not tested)." in said
+    assert ("spread" in said) == (seeds == 1)
+    assert seeds_of_points(evidence_of(records)) == f"{number} a point"
     fewer = [r for r in records if r["seed"] == 0 or r["variant"] != swept_name("no_paf", "distractors", 8)]
-    assert "(one seed: described, not tested)" in sweep(evidence_of(fewer)).findings[0]
+    assert "(one seed: described, not tested)" in sweep(evidence_of(fewer)).findings[1]
+    assert seeds_of_points(evidence_of(fewer)) == ("one seed a point" if seeds == 1 else f"1 to {seeds} seeds a point")
 
 
 def test_the_sweep_enters_no_other_table_and_no_other_figure():
@@ -376,6 +400,7 @@ def test_every_figure_is_drawn_and_nothing_touches_its_edge(everything: Evidence
 
 def test_alignment_shows_the_pooled_histograms_and_the_auc(everything: Evidence):
     axis = drawn("alignment", everything).axes[0]
+    assert axis.get_xlabel() == "cosine of words and image,\nor the words that stand for it"
     assert "AUC 0.90 ± 0.00" in [text.get_text() for text in axis.texts]
     (said,) = FIGURES["alignment"].sentences(everything)
     assert "CLAMP's mean cosine is 0.60 ± 0.00 for matched and 0.02 ± 0.00 for mismatched pairs" in said
@@ -399,10 +424,34 @@ def test_curves_of_interference_are_the_records(everything: Evidence):
     assert lines["AMA"].get_ydata()[0] == pytest.approx(-0.5)
     assert lines["equal weights"].get_ydata()[-1] == pytest.approx((0.25 + 0.1) / 2)
     assert len(figure.axes) == 4
+    assert by_step.get_title(loc="left") == "seeds: AMA 3, equal weights 3, fixed weights 3"
+    assert [handle.get_marker() for handle in figure.legends[0].legend_handles] == ["o", "s", "^"]
     (said,) = FIGURES["interference"].sentences(everything)
     assert (
         "with AMA tagging and aspect (10.0 %, 3 seeds); with equal weights tagging and aspect (75.0 %, 3 seeds)" in said
     )
+
+
+def test_a_mean_over_one_seed_has_a_hollow_marker():
+    records = [r for r in pulled({"full": 2, "no_ama": 15}) if r["variant"] == "full" or r["seed"] == 0]
+    dots, by_step, *_ = drawn("interference", evidence_of(records)).axes
+    faces = {line.get_marker(): line.get_markerfacecolor() for line in dots.lines if line.get_marker() != "None"}
+    assert faces == {"o": record_figures.BLACK, "s": "white"}
+    assert by_step.get_title(loc="left") == "seeds: AMA 3, equal weights 1"
+
+
+def test_captions_say_what_panels_cannot(everything: Evidence):
+    said = captions(everything)
+    assert (
+        "markers for the mean over seeds and lines for their range, hollow markers for one seed" in said["interference"]
+    )
+    assert "offline there is no image but the words that stand for it" in said["alignment"]
+    assert "F1 to expect of words alone" in said["sweep"]
+    assert "luck can exceed it" in said["sweep"]
+    above = drawn("sweep", everything).axes[0]
+    assert above.get_title(loc="left") == "Generated tweets, one seed a point"
+    expected = next(line for line in above.lines if line.get_label() == "expected of words alone")
+    np.testing.assert_allclose(expected.get_ydata(), 200 / 3)
 
 
 def test_the_highest_of_the_weightings_is_within_the_panel():
@@ -429,6 +478,14 @@ def test_maps_are_of_the_tweets_that_the_generator_makes(everything: Evidence):
     one["words"][0] = "another"
     assert shown_tweets(everything) == []  # never another tweet's image under these maps
     one["words"][0] = tweet.words[0]
+
+
+def test_the_bar_of_maps_has_the_colours_that_they_have_over_grey(everything: Evidence):
+    tweets = [tweet for tweet, _ in shown_tweets(everything)]
+    grey = np.mean([tweet.image for tweet in tweets]) / 255
+    for at, pure in ((0.0, colormaps["inferno"](0.0)), (1.0, colormaps["inferno"](1.0))):
+        np.testing.assert_allclose(seen_colours(tweets)(at)[:3], 0.72 * np.array(pure[:3]) + 0.28 * grey)
+    assert "of which the image tells one or more" in FIGURES["attention_maps"].caption
 
 
 def test_mass_on_cells_counts_regions_by_how_much_of_them_lies_there():

@@ -291,16 +291,27 @@ def test_comparisons_made_together_are_adjusted_together():
     assert [c.p_randomisation for c in together] == [c.p_randomisation for c in alone]
 
 
-@pytest.mark.parametrize(("shares", "fixed"), [((0.0, 0.9, 0.8, 0.7), True), ((0.0, 0.1, 0.9, 0.7), False)])
-def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], fixed: bool):
+@pytest.mark.parametrize(
+    ("shares", "held"),
+    [
+        ((0.6, 0.9, 0.8, 0.7), "4 of 4 loss weights (tagging, aspect, global, local)"),
+        ((0.0, 0.9, 0.8, 0.7), "3 of 4 loss weights (aspect, global, local)"),
+        ((0.0, 0.1, 0.9, 0.7), "2 of 4 loss weights (global, local)"),
+        ((0.0, 0.1, 0.1, 0.1), "0 of 4 loss weights were held"),
+    ],
+)
+def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], held: str):
     records = [record("full", seed) for seed in range(2)]
     for r, more in zip(records, (0.02, -0.02), strict=True):
         logged = r["result"]["weighting"]["share_on_bound"]
         logged.update({task: share + more for task, share in zip(logged, shares, strict=True)})
+        r["result"]["weighting"]["s"]["tagging"] = [0.0, -2.0, -4.0]
     (said,) = re.findall(r"^In CLAMP, .*$", as_markdown(tables(records)["ablations_synthetic"]), re.MULTILINE)
-    assert f"{3 if fixed else 2} of 4 loss weights" in said
+    assert f"In CLAMP, {held}" in said
     assert f"over 2 seeds: tagging {100 * shares[0]:.1f} %, aspect {100 * shares[1]:.1f} %" in said
-    assert ("nearly a fixed weighting" in said) == fixed
+    assert ("nearly a fixed weighting" in said) == (min(shares) > 0.5)  # not while one weight moves
+    assert ("the free weights went: tagging from 0.5 to 27.3" in said) == (shares[0] < 0.5)
+    assert ("aspect from" in said) == (shares[1] < 0.5)
 
 
 def test_pointing_leaves_out_what_has_nothing_to_point_at():
@@ -323,6 +334,28 @@ def test_pointing_takes_the_stage_that_is_best_on_dev():
     }
 
 
+def test_pointing_goes_by_stage_and_against_chance():
+    records = [record("full", seed) for seed in range(2)]
+    for r in records:
+        for k, stage in enumerate(r["result"]["metrics"]["test"]["pointing"]["stages"], 1):
+            stage["distractor_mass"] = k / 10 + r["seed"] / 100
+    table = tables(records)["pointing_synthetic"]
+    assert table.findings[1] == (
+        "By stage, CLAMP points right for 40.0 ± 0.0 percent at stage 1 (pooled), with 10.5 ± 0.7 percent of the "
+        "attention on distractors; 95.0 ± 0.0 percent at stage 2 (patch), with 20.5 ± 0.7 percent of the attention on "
+        "distractors; 90.0 ± 0.0 percent at stage 3 (patch), with 30.5 ± 0.7 percent of the attention on distractors "
+        "(2 seeds)."
+    )
+    assert any(line.startswith("Mass on distractors: the share of the attention") for line in table.footer)
+    chance = (
+        "Chance: a region picked at random points right for 6.25 percent, and attention spread evenly over the image "
+        "has 12.5 percent on distractors."
+    )
+    assert chance in table.footer
+    records[1]["config"]["data"]["synthetic"]["distractors"] = 3
+    assert chance not in tables(records)["pointing_synthetic"].footer  # images of two kinds have no one chance
+
+
 def test_seeds_with_unlike_stages_are_shown_at_their_best_stage_alone():
     records = [record(variant, seed) for variant in ("full", "no_gate") for seed in range(3)]
     for split in ("dev", "test"):
@@ -333,6 +366,7 @@ def test_seeds_with_unlike_stages_are_shown_at_their_best_stage_alone():
     (of_clamp,) = (shown for name, shown in stages.items() if name.startswith("CLAMP"))
     assert of_clamp == ["best on dev"]
     assert "Seeds with unlike stages, so that only the best is shown: CLAMP." in table.footer
+    assert not any("By stage" in finding for finding in table.findings)
     assert "unlike" not in " ".join(tables(records[1:])["pointing_synthetic"].footer)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch._dynamo.utils import counters
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 
+import clamp.predictor
 from clamp.baselines import ARCHITECTURES
 from clamp.compiled import compiled
 from clamp.config import ConfigError
@@ -71,6 +73,24 @@ def test_without_a_compiler_it_says_what_is_missing() -> None:
     ):
         predictor.compile()
     assert predictor.predict([{"text": "the red kite"}])  # as before
+
+
+def test_a_predictor_calls_its_program_and_leaves_the_model_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[bool] = []
+
+    def recorded(forward: Callable[..., Any], *, any_length: bool) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            called.append(any_length)
+            return forward(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(clamp.predictor, "compiled", recorded)
+    predictor = Predictor(tiny_model(tiny_config().model))
+    expected = predictor("the red kite")
+    assert predictor.compile()("the red kite") == expected
+    assert called == [True]
+    assert "forward" not in vars(predictor.model)
 
 
 def _probabilities(predictor: Predictor, some: list[dict[str, object]], regions: bool) -> list[Tensor]:

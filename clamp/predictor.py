@@ -115,8 +115,8 @@ class Predictor(ModelHubMixin):
 
         At the paper's size the first prediction then takes most of a minute, as do the first of several tweets together
         and the first with regions; any later one of a single tweet takes about three quarters of the time. Each of the
-        three programs holds a copy of the weights as they are now (docs/efficiency.md). ConfigError where there is no
-        C++ compiler. Returns itself.
+        three programs holds a copy of the weights as they are when it is made (docs/efficiency.md). ConfigError where
+        there is no C++ compiler. Returns itself.
         """
         self._forward = compiled(self.model.forward, any_length=True)
         return self

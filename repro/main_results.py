@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
+from repro import chance
 from repro.cells import DATASET_TITLES, Block, Cell, Comparison, Place, image_told_shares
 from repro.evidence import Evidence
 from repro.footer import SELECTION, TESTS, provenance_footer
@@ -114,7 +115,7 @@ def _bounds(block: Block) -> list[dict[str, str]]:
     """
     rows = []
     for share in image_told_shares(block):
-        for method, bound in (("oracle", 1.0), ("text-only bound", 1 - 2 / 3 * share)):
+        for method, bound in (("oracle", 1.0), ("text-only bound", chance.words_alone(share))):
             joint = dict.fromkeys(("MABSA P", "MABSA R", "MABSA F1", "MASC accuracy"), percent(bound))
             mate = dict.fromkeys(("MATE P", "MATE R", "MATE F1"), percent(1.0))
             source = f"computed from the generator, in expectation; the image tells {share:.0%} of the polarities"

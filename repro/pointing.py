@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from repro import chance
 from repro.cells import Block
 from repro.footer import SELECTION, Marks, provenance_footer
 from repro.render import BLOCK, NOT_RUN, Table, mean_and_sd, seeds
@@ -83,11 +84,11 @@ def _course(reports: Sequence[dict[str, Any]]) -> list[str]:
 def _chance(block: Block) -> list[str]:
     """What attention that knows nothing would score, where all runs are on images of one kind."""
     data = [record["config"]["data"]["synthetic"] for cell in block.values() for record in cell.records]
-    kinds = {(one["cells"] ** 2, one["distractors"]) for one in data}
+    kinds = {(chance.pointing(one), chance.distractor_mass(one)) for one in data}
     if len(kinds) != 1:
         return []
-    ((cells, distractors),) = kinds
+    ((pointing, mass),) = kinds
     return [
-        f"Chance: a region picked at random points right for {100 / cells:g} percent, and attention spread evenly over "
-        f"the image has {100 * distractors / cells:g} percent on distractors."
+        f"Chance: a region picked at random points right for {100 * pointing:g} percent, and attention spread evenly "
+        f"over the image has {100 * mass:g} percent on distractors."
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from repro import chance
 from repro.cells import GENERATED, Block, Cell, Place, Record
 from repro.claims import LESS_ATTENTION_ON_NOISE, LESS_FALL_IN_NOISE, Entry
 from repro.evidence import Evidence
@@ -129,8 +130,7 @@ def _by_stage(full: Cell) -> list[str]:
         return ["CLAMP's seeds have unlike stages, so that its attention on distractors has no course over them."]
     masses = [f"{mean_and_sd([s['distractor_mass'] for s in seen])} % ({seen[0]['level']})" for seen in stages]
     synthetic = full.records[0]["config"]["data"]["synthetic"]
-    even = synthetic["distractors"] / synthetic["cells"] ** 2
     return [
         f"From stage to stage CLAMP's attention on distractors ({seeds(len(reports))}) is {', '.join(masses)}; spread "
-        f"evenly over the image it would be {percent(even)} %."
+        f"evenly over the image it would be {percent(chance.distractor_mass(synthetic))} %."
     ]

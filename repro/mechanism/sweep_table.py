@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from clamp.config import SyntheticConfig
+from repro import chance
 from repro.cells import GENERATED, Block, Cell, Record
 from repro.evidence import Evidence
 from repro.footer import SELECTION, provenance_footer
@@ -23,9 +24,8 @@ def values_of(knob: str) -> list[float]:
 
 
 def words_alone(knob: str, value: float) -> float:
-    """F1 to expect of who finds every span by the words and guesses uniformly where only the image tells."""
-    share = value if knob == "image_told_share" else SyntheticConfig().image_told_share
-    return 1 - 2 / 3 * share
+    """F1 (0 to 1) to expect of words alone with one knob turned to `value`."""
+    return chance.words_alone(value if knob == "image_told_share" else SyntheticConfig().image_told_share)
 
 
 @dataclass(frozen=True)

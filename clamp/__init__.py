@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from clamp.data import Aspect, DataError, Tweet
     from clamp.metrics import span_scores
     from clamp.model import Clamp
-    from clamp.train import TrainingDiverged
+    from clamp.training.train import TrainingDiverged
 
 _MODULE_OF = {
     "Aspect": "clamp.data",
@@ -29,7 +29,7 @@ _MODULE_OF = {
     "ModelConfig": "clamp.config",
     "SingleCrossAttention": "clamp.baselines",
     "TextOnly": "clamp.baselines",
-    "TrainingDiverged": "clamp.train",
+    "TrainingDiverged": "clamp.training.train",
     "Tweet": "clamp.data",
     "span_scores": "clamp.metrics",
 }

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from clamp.command_line import Parser, exit_code
 from clamp.commands import evaluate, predict, sample, train
+from clamp.system.command_line import Parser, exit_code
 
 _COMMANDS = (predict, train, evaluate, sample)
 

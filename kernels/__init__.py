@@ -7,20 +7,20 @@ package has raise an ImportError that says which `kernels` this is.
 
 TYPE_CHECKING = False  # type checkers take it as true; importing typing for it would break the promise above
 if TYPE_CHECKING:
-    from kernels.attention import cross_attention
-    from kernels.gated_norm import gated_residual_norm
-    from kernels.grouped_infonce import grouped_info_nce
-    from kernels.infonce import info_nce
+    from kernels.attention.api import cross_attention
+    from kernels.gated_norm.api import gated_residual_norm
+    from kernels.grouped_infonce.api import grouped_info_nce
+    from kernels.infonce.api import info_nce
 
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "cross_attention", "gated_residual_norm", "grouped_info_nce", "info_nce"]
 
 _MODULE_OF = {
-    "cross_attention": "attention",
-    "gated_residual_norm": "gated_norm",
-    "grouped_info_nce": "grouped_infonce",
-    "info_nce": "infonce",
+    "cross_attention": "attention.api",
+    "gated_residual_norm": "gated_norm.api",
+    "grouped_info_nce": "grouped_infonce.api",
+    "info_nce": "infonce.api",
 }
 
 # What the hub's package exports (its version 0.17.2).

@@ -21,16 +21,16 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["clamp", "repro"]):
-    from clamp.command_line import exit_code
     from clamp.config import Config, ConfigError, config_from_dict
-    from clamp.corpus.records import BadRecord, record_of
-    from clamp.corpus.rows import read_rows
-    from clamp.corpus.words import split_words
+    from clamp.config_file import read_overrides
+    from clamp.corpus.readers import read_rows
     from clamp.data.annotations import read_conll_records, read_json_records, read_target_records
     from clamp.data.images import read_image
     from clamp.data.proxy import read_proxies
     from clamp.data.schema import DataError
-    from clamp.settings_file import read_overrides
+    from clamp.inference.request_record import BadRecord, record_of
+    from clamp.inference.words import split_words
+    from clamp.system.command_line import exit_code
     from repro.fetch.archive import ArchiveError, take_images
 
 MEMORY = Path("/dev/shm")  # ten times as many inputs a second as on a disk

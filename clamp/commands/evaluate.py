@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clamp.own_data import has_proxies, proxy_fields
+from clamp.data.own_data import has_proxies, proxy_fields
 
 if TYPE_CHECKING:
     from clamp.data.proxy import ProxyField
     from clamp.data.twitter import Visual
+    from clamp.inference.predictor import Predictor
     from clamp.model import Tagger
-    from clamp.predictor import Predictor
 
 _DESCRIPTION = """\
 Score a trained model on annotated tweets: joint extraction (span and polarity exact), extraction alone, and polarity of
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from clamp.data import load_twitter
     from clamp.data.collate import EncodedTweets
     from clamp.evaluate import predict, score
-    from clamp.predictor import Predictor
+    from clamp.inference.predictor import Predictor
 
     predictor = Predictor.from_pretrained(options.model)
     model = predictor.model

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clamp.command_line import gpu_share, positive
 from clamp.config import ConfigError
+from clamp.system.command_line import gpu_share, positive
 
 if TYPE_CHECKING:
-    from clamp.predictor import Predictor
+    from clamp.inference.predictor import Predictor
 
 _DESCRIPTION = """\
 Find the aspects in tweets with their images, and the sentiment towards each of them.
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     import torch
 
-    from clamp.predictor import Predictor
+    from clamp.inference.predictor import Predictor
 
     predictor = Predictor.from_pretrained(options.model)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -130,7 +130,7 @@ def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from clamp.corpus.job import predict_corpus
-    from clamp.corpus.on_ray import predict_corpus_on_ray
+    from clamp.corpus.ray import predict_corpus_on_ray
     from clamp.corpus.request import Request
 
     request = Request(

@@ -76,8 +76,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do what the options say and return the exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from clamp.distributed import is_distributed, process_group
-    from clamp.own_run import own_config, train_own
+    from clamp.commands.training_run import own_config, train_own
+    from clamp.training.distributed import is_distributed, process_group
 
     config = own_config(
         options.data, options.architecture, options.text, options.vision, options.config, options.seed, _threads()

@@ -20,19 +20,19 @@ from pathlib import Path
 import numpy as np
 from pydantic_core import to_json
 
-from clamp.atomic import written
 from clamp.config import ConfigError
-from clamp.corpus.merge import MERGERS, Merger, merge_json
+from clamp.corpus.batches import Step, batch_of, steps
+from clamp.corpus.model_process import Exchange, served
+from clamp.corpus.readers import pyarrow_for, read_rows
 from clamp.corpus.request import Request
-from clamp.corpus.rows import pyarrow_for, read_rows
-from clamp.corpus.served import Exchange, served
-from clamp.corpus.steps import Step, batch_of, steps
+from clamp.corpus.writers import MERGERS, Merger, merge_json
 from clamp.data.files import file_sha256
 from clamp.data.schema import DataError
-from clamp.predict import Seen, seen_in
-from clamp.prediction import Prediction
-from clamp.predictor import Predictor
-from clamp.readout import Readout
+from clamp.inference.decoding import Readout
+from clamp.inference.forward import Seen, seen_in
+from clamp.inference.prediction import Prediction
+from clamp.inference.predictor import Predictor
+from clamp.system.files import written
 
 WINDOW = 4096  # rows; few enough for the memory, enough to find tweets of the same length
 _AHEAD = 16  # batches that may be made before the model has answered

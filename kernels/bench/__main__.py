@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 
 import torch
 
-from kernels.bench import machine, report, targets
+from kernels.bench import report, targets
+from kernels.bench.measure import machine
+from kernels.bench.measure.timing import Row
 from kernels.bench.sections import run_apart, run_here, sections
-from kernels.bench.timing import Row
 
 _SECONDS = 570.0
 _SECONDS_UNSAVED = 20.0
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.cpu:
-        from kernels.bench import cpu
+        from kernels.bench.works import cpu
 
         return _finish(cpu.measured(_say), options.out / "cpu.json")
     if not options.rehearse and not torch.cuda.is_available():

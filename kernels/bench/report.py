@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kernels.bench.measure.timing import Row
 from kernels.bench.targets import OURS
-from kernels.bench.timing import Row
 
 SCHEMA = 1
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from kernels.bench import attention, ceilings, checks, contrast, fusion, norm
-from kernels.bench.devices import Cuda, Device, Rehearsal
-from kernels.bench.timing import Row, explain
+from kernels.bench.measure.devices import Cuda, Device, Rehearsal
+from kernels.bench.measure.timing import Row, explain
+from kernels.bench.works import attention, ceilings, checks, contrast, fusion, norm
 
 Rows = Callable[[Device], Iterator[Row]]
 Emit = Callable[[str, Row], None]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kernels.bench.attention import DROPPING, GUIDED, MASKED
-from kernels.bench.ceilings import PRODUCT
-from kernels.bench.checks import REPEATS
-from kernels.bench.contrast import LARGEST, PEERS_AT, WIDTH, work_of
-from kernels.bench.fusion import INFERENCE, PRODUCTS, TRAINING, TRAINING_SMALL
-from kernels.bench.peers import COMPILED, INF_CL, SDPA, SIGLIP
-from kernels.bench.timing import Row
+from kernels.bench.measure.timing import Row
+from kernels.bench.works.attention import DROPPING, GUIDED, MASKED
+from kernels.bench.works.ceilings import PRODUCT
+from kernels.bench.works.checks import REPEATS
+from kernels.bench.works.contrast import LARGEST, PEERS_AT, WIDTH, work_of
+from kernels.bench.works.fusion import INFERENCE, PRODUCTS, TRAINING, TRAINING_SMALL
+from kernels.bench.works.peers import COMPILED, INF_CL, SDPA, SIGLIP
 
 OURS = "kernels"
 _LARGE = 2**16

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clamp.data.collate import Batch
-from clamp.features import FolderStore, cached_features
+from clamp.inference.feature_cache import FolderStore, cached_features
 from clamp.model import Tagger
 from repro.efficiency.steps import precision
 from repro.efficiency.systems import Size, make_batch

@@ -19,33 +19,23 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from clamp.compiled import compiled
 from clamp.config import ConfigError
 from clamp.data.collate import Batch
+from clamp.inference.compile import compiled
 from clamp.model import Clamp
+from kernels.bench.measure.timing import explain
 from kernels.bench.report import write
-from kernels.bench.timing import explain
-from repro import provenance
 from repro.efficiency import profile
 from repro.efficiency.corpus import corpus_batches, passes
 from repro.efficiency.memory import peaks
 from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH, PROFILE_VARIANTS, SCHEMA
 from repro.efficiency.steps import infer, inference_parts, make_optimiser, train, training_parts
-from repro.efficiency.systems import (
-    ENCODERS,
-    GENERATIVE,
-    PAPER,
-    TINY,
-    Encoders,
-    Size,
-    build,
-    make_batch,
-    systems,
-)
+from repro.efficiency.systems import ENCODERS, GENERATIVE, PAPER, TINY, Encoders, Size, build, make_batch, systems
 from repro.efficiency.timing import Call, Rounds, Seconds, in_turns, ratios, spread
-from repro.experiments import Inputs
-from repro.sources import source_hash
-from repro.store import read_measurements
+from repro.plan.profiles import Inputs
+from repro.run import provenance
+from repro.run.source_hash import source_hash
+from repro.run.store import read_measurements
 
 Row = dict[str, Any]
 SMALL, LARGE, TRAINING, CORPUS = 1, 32, 16, 16  # tweets in a batch
@@ -219,7 +209,7 @@ class Bench:
         yield from passes(self._clamp(), batches, self.effort.corpus, self.device)
 
     def _compiled(self) -> Iterator[Row]:
-        """CLAMP and the encoders under `clamp.compiled`: in turns with each other, and each with itself as it is.
+        """CLAMP and the encoders compiled: in turns with each other, and each with itself as it is.
 
         CLAMP is on PyTorch's own operators. Where its fusion alone is compiled, the encoders are as they are.
         """

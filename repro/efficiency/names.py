@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from repro.variants import GROUPS, means_something
+from repro.plan.variants import GROUPS, means_something
 
 SCHEMA = 3  # of results/efficiency/cpu.json and gpu.json
 PROFILE = "synthetic"  # whose F1 is shown against cost

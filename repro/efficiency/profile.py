@@ -12,7 +12,7 @@ from clamp.data import load_splits
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.model import Tagger
 from repro.efficiency.names import PROFILE
-from repro.experiments import plan
+from repro.plan.profiles import plan
 
 
 def made(names: Sequence[str], tweets: int, device: torch.device) -> dict[str, tuple[Tagger, Batch]]:

@@ -19,7 +19,7 @@ from clamp.encoders import TextEncoder, VisionEncoder, word_level_tokenizer
 from clamp.model import Output, Tagger
 from clamp.tagging import TAGS
 from repro.efficiency.generative import Generative, GenerativeSize
-from repro.experiments import paper_config
+from repro.plan.profiles import paper_config
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from builders import tiny_config, tiny_splits
 
-import clamp.train
+import clamp.training.train
 from clamp.data import Tweet
 from clamp.evaluate import Predictions
 
@@ -27,8 +27,8 @@ def die(*args: Any) -> Any:
 
 
 def main(folder: Path, moment: str) -> None:
-    clamp.train.joint_f1 = spans_found
-    write_checkpoint = clamp.train.write_checkpoint
+    clamp.training.train.joint_f1 = spans_found
+    write_checkpoint = clamp.training.train.write_checkpoint
 
     def die_at_second_checkpoint(file: Path, *rest: Any) -> None:
         if file.exists():
@@ -36,10 +36,10 @@ def main(folder: Path, moment: str) -> None:
         write_checkpoint(file, *rest)
 
     if moment == "checkpoint":  # the second epoch is over, its model perhaps saved, but not its checkpoint
-        clamp.train.write_checkpoint = die_at_second_checkpoint
+        clamp.training.train.write_checkpoint = die_at_second_checkpoint
     elif moment == "result":
-        clamp.train.Trainer.result = die  # type: ignore[method-assign]
-    clamp.train.train(CONFIG, tiny_splits(CONFIG), folder, die if moment == "epoch" else None)
+        clamp.training.train.Trainer.result = die  # type: ignore[method-assign]
+    clamp.training.train.train(CONFIG, tiny_splits(CONFIG), folder, die if moment == "epoch" else None)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,7 @@ import torch
 from builders import batch_of, gradients, tiny_config, tiny_model, tweets, without_images
 from torch import nn
 
-from clamp.baselines import (
-    ARCHITECTURES,
-    CaptionConcat,
-    Cmmt,
-    Dtca,
-    ImagePrefix,
-    SingleCrossAttention,
-    TextOnly,
-)
+from clamp.baselines import ARCHITECTURES, CaptionConcat, Cmmt, Dtca, ImagePrefix, SingleCrossAttention, TextOnly
 from clamp.config import ModelConfig
 from clamp.cost import forward_flops
 from clamp.data import Tweet

@@ -8,7 +8,7 @@ from builders import tiny_config
 
 from clamp.fusion import ProgressiveFusion
 from clamp.pyramid import RegionPyramid
-from kernels.bench import stack
+from kernels.bench.works import stack
 
 B, T, SIDE = 4, 5, 3
 

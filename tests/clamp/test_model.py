@@ -29,7 +29,7 @@ from clamp.config import ConfigError, ModelConfig, override
 from clamp.data import Tweet
 from clamp.model import Clamp, Tagger
 from kernels import reference
-from repro.variants import GROUPS, VARIANTS
+from repro.plan.variants import GROUPS, VARIANTS
 
 VISUALS: dict[str, dict[str, Any]] = {
     "conv": {},

@@ -11,10 +11,10 @@ import torch
 from builders import BERT, tiny_config, tiny_splits, with_proxies, without_images
 from torch import Tensor
 
-import clamp.distributed
+import clamp.training.distributed
 from clamp.config import Config
 from clamp.data import Splits
-from clamp.distributed import DistributedTrainer, process_group, train_distributed
+from clamp.training.distributed import DistributedTrainer, process_group, train_distributed
 
 WORLD = 2
 # 25 tweets in batches of 8: the last batch has one for the first rank and none for the second
@@ -62,7 +62,7 @@ def run(rank: int, port: int, folder: Path) -> None:
     """Train every config, and one run twice: in one go and resumed after its first epoch."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}  # fmt: skip
-    assert clamp.distributed.is_distributed()
+    assert clamp.training.distributed.is_distributed()
     with process_group():
         for name, config in CONFIGS.items():
             own = folder / f"{name}-{rank}"  # no rank sees another's folder

@@ -14,8 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.inspect.shipped import Call
 from kernels.launch import launch
-from kernels.shipped import Call
 
 
 @triton.jit
@@ -89,7 +89,7 @@ def calls() -> Iterator[Call]:
 
 
 if __name__ == "__main__":
-    from kernels import compilation
+    from kernels.inspect import compilation
 
     todo = compilation.launches(calls(), 90)
     for arch in (80, 100):

@@ -14,9 +14,9 @@ import pytest
 
 from clamp.config import override
 from clamp.data import data_manifest
-from repro import sources
-from repro.experiments import Inputs, Run, plan
-from repro.store import Job
+from repro.plan.profiles import Inputs, Run, plan
+from repro.run.source_hash import source_hash
+from repro.run.store import Job
 
 # Runs are processes of their own, which import their training function by name.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -49,11 +49,11 @@ def make_run(tiny_config: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def make_job(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Job]:
-    """The same as a job whose folder lies under tmp_path/runs; `source_hash` names its sources, if not today's."""
+    """The same as a job whose folder lies under tmp_path/runs; `sources` names them, if not today's."""
 
-    def make(variant: str = "full", seed: int = 0, source_hash: str = "", **changes: object) -> Job:
+    def make(variant: str = "full", seed: int = 0, sources: str = "", **changes: object) -> Job:
         run = make_run(variant, seed, **changes)
-        inputs = Inputs(data_manifest(run.config.data, None), None, source_hash or sources.source_hash())
+        inputs = Inputs(data_manifest(run.config.data, None), None, sources or source_hash())
         return Job(run, inputs, tmp_path / "runs")
 
     return make

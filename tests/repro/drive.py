@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import repro.estimate
-import repro.figures
+import repro.report.figures.training
+import repro.run.estimate
 from repro.__main__ import main
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from PIL import Image
 from clamp.config import SyntheticConfig
 from clamp.data import Tweet
 from clamp.model import Clamp
-from repro.evidence import Evidence
-from repro.mechanism.attention import attention_maps
-from repro.mechanism.redrawn import first_test_tweets
+from repro.evaluate.attention_maps import attention_maps
+from repro.evaluate.redrawn_images import first_test_tweets
+from repro.evidence.evidence import Evidence
 
 KEPT = 20
 CHOSEN = {22: "one made-up reason", 3: "another made-up reason"}

@@ -8,12 +8,11 @@ import numpy as np
 
 from clamp.config import Config, config_from_dict
 from clamp.data import SPLITS
-from repro.conditions import conditions
-from repro.evidence import Evidence
-from repro.experiments import PROFILES, plan
-from repro.peer_rules import LABELS
-from repro.tables import gather
-from repro.variants import GROUPS, SUITE
+from repro.evaluate.conditions import conditions
+from repro.evaluate.scoring_rules import LABELS
+from repro.evidence.evidence import Evidence, gather
+from repro.plan.profiles import PROFILES, plan
+from repro.plan.variants import GROUPS, SUITE
 
 SOURCE = "0123456789abcdef"  # of a run on a CPU
 TODAYS = (SOURCE, "e" * 16)

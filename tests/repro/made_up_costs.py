@@ -18,7 +18,7 @@ from repro.efficiency.names import (
     SCHEMA,
     TEXT,
 )
-from repro.efficiency.report import OWN
+from repro.report.tables.costs.efficiency import OWN
 
 # system -> milliseconds of a tweet, and GFLOP
 SYSTEMS = {

@@ -1,0 +1,141 @@
+"""From what a model said of tweets to what was found in them: spans, probabilities, regions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from clamp.config import Level
+from clamp.data.schema import POLARITIES, Polarity
+from clamp.inference.forward import Seen
+from clamp.inference.prediction import FoundAspect, Prediction, Region
+from clamp.inference.request_record import Record
+from clamp.model import Tagger
+from clamp.pyramid import Grid, regions_of
+from clamp.tagging import TAG_INDEX, Span
+
+REGIONS_SHOWN = 3  # of an aspect
+
+_BEGINS = [TAG_INDEX[f"B-{polarity}"] for polarity in POLARITIES]
+_CONTINUES = [TAG_INDEX[f"I-{polarity}"] for polarity in POLARITIES]
+
+
+class Readout:
+    """Reads predictions from what a model said, on the CPU, wherever the model itself is."""
+
+    def __init__(self, model: Tagger) -> None:
+        self._decoder = copy.deepcopy(model.tag_decoder).cpu()
+        self._tokenizer = model.tokenizer
+
+    def predictions(self, seen: Sequence[Seen], records: Sequence[Record]) -> list[Prediction]:
+        """What was found in some batches, whose records these are in their order.
+
+        The tags of several batches are decoded together: the steps of a small model's decoding cost more than their
+        sums.
+        """
+        longest = max(each.mask_BT.shape[1] for each in seen)
+        logits_BTC = _joined([each.logits_BTC for each in seen], longest)
+        mask_BT = _joined([each.mask_BT for each in seen], longest)
+        spans = self._decoder.decode(logits_BTC, mask_BT)
+        probabilities = _polarity_probabilities(logits_BTC, spans)
+        rest = iter(spans)
+        regions = [
+            row for each in seen for row in _regions(each, list(islice(rest, len(each.mask_BT))), self._tokenizer)
+        ]
+        return [
+            Prediction(
+                record.id,
+                record.words,
+                read,
+                tuple(_aspect(record, *each) for each in zip(found, chances, where, strict=True)),
+            )
+            for record, read, found, chances, where in zip(
+                records, mask_BT.sum(dim=1).tolist(), spans, probabilities, regions, strict=True
+            )
+        ]
+
+
+def _joined(batches: Sequence[np.ndarray], longest: int) -> Tensor:
+    """Batches (B, T, ...) as one, with zeros behind their words, up to `longest`."""
+    joined = np.zeros((sum(map(len, batches)), longest, *batches[0].shape[2:]), batches[0].dtype)
+    first = 0
+    for words_BT in batches:
+        joined[first : first + len(words_BT), : words_BT.shape[1]] = words_BT
+        first += len(words_BT)
+    return torch.from_numpy(joined)
+
+
+def _aspect(
+    record: Record, span: Span, probabilities: tuple[float, float, float], regions: tuple[Region, ...] | None
+) -> FoundAspect:
+    start, end = span[:2]
+    polarity = cast(Polarity, span[2])
+    if record.text is None:
+        return FoundAspect(start, end, " ".join(record.words[start:end]), polarity, probabilities, regions=regions)
+    first, last = record.places[start][0], record.places[end - 1][1]
+    return FoundAspect(start, end, record.text[first:last], polarity, probabilities, first, last, regions)
+
+
+def _polarity_probabilities(
+    logits_BTC: Tensor, spans: Sequence[Sequence[Span]]
+) -> list[list[tuple[float, float, float]]]:
+    """Of every span: `clamp.tagging.polarity_probabilities`, for all of them at once."""
+    log_probs_BTC = logits_BTC.double().log_softmax(dim=-1).numpy()
+    place_N3 = np.array([(b, *span[:2]) for b, row in enumerate(spans) for span in row], dtype=np.int64).reshape(-1, 3)
+    tweet_N, start_N, end_N = place_N3.T
+    # sums over the words up to and including each: the difference of two is the sum over a span's later words
+    summed_BT3 = log_probs_BTC[..., _CONTINUES].cumsum(axis=1)
+    later_N3 = summed_BT3[tweet_N, end_N - 1] - summed_BT3[tweet_N, start_N]
+    scores_N3 = log_probs_BTC[tweet_N, start_N][:, _BEGINS] + later_N3
+    shares_N3 = np.exp(scores_N3 - scores_N3.max(axis=1, keepdims=True))
+    rows = iter((shares_N3 / shares_N3.sum(axis=1, keepdims=True)).tolist())
+    return [[(*next(rows),) for _ in row] for row in spans]
+
+
+@lru_cache(maxsize=64)
+def boxes(level: Level, grid: Grid) -> tuple[tuple[int, int, float, float, float, float], ...]:
+    """(row, column, left, top, right, bottom) of every region of a level: its place on the level's grid, and its box
+    as fractions of the image's width and height."""
+    rows, columns = grid
+    corners = []
+    for members in regions_of(level, grid):
+        down, across = zip(*(divmod(patch, columns) for patch in members), strict=True)
+        corners.append((min(down), min(across), max(down) + 1, max(across) + 1))
+    tops, lefts = (sorted({corner[k] for corner in corners}) for k in (0, 1))
+    return tuple(
+        (tops.index(top), lefts.index(left), left / columns, top / rows, right / columns, bottom / rows)
+        for top, left, bottom, right in corners
+    )
+
+
+def _regions(
+    seen: Seen, spans: Sequence[Sequence[Span]], tokenizer: PreTrainedTokenizerFast
+) -> Sequence[Sequence[tuple[Region, ...] | None]]:
+    """Of every aspect: the regions that its words attended to most in the last stage, averaged over heads and words."""
+    attention_BTR = seen.attention_BTR
+    if attention_BTR is None:
+        return [[None] * len(row) for row in spans]
+    places = boxes(seen.level, seen.grid)
+    said: list[list[str]] = []
+    if seen.proxy_ids_BL is not None:
+        members = [list(patches) for patches in regions_of(seen.level, seen.grid)]
+        said = [[tokenizer.decode(ids_L[some]).strip() for some in members] for ids_L in seen.proxy_ids_BL]
+
+    def regions(b: int, start: int, end: int) -> tuple[Region, ...]:
+        weight_R = attention_BTR[b, start:end].mean(axis=0)
+        strongest: list[int] = np.argsort(-weight_R, kind="stable")[:REGIONS_SHOWN].tolist()
+        return tuple(
+            Region(*places[r], weight=float(weight_R[r]), text=said[b][r] if said else None)
+            for r in strongest
+            if weight_R[r] > 0.0  # all are 0 without an image, and padding always
+        )
+
+    return [[regions(b, start, end) for start, end, _ in row] for b, row in enumerate(spans)]

@@ -1,0 +1,1 @@
+"""Cross-attention with attention mass: the public function, the registered operators, and their Triton kernels."""

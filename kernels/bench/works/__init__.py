@@ -1,0 +1,1 @@
+"""What is timed and checked, a work a file, and what it is timed against."""

@@ -1,0 +1,1 @@
+"""The gated residual LayerNorm: the public function, the registered operators, and their Triton kernels."""

@@ -1,0 +1,91 @@
+"""What a trained system does on other tweets than those of its data set, and under other rules of scoring.
+
+Nothing is trained here: the checkpoint that was best on dev is read, once, and predicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clamp.baselines import ARCHITECTURES
+from clamp.config import Config
+from clamp.data import Tweet
+from clamp.data.collate import EncodedTweets
+from clamp.data.schema import POLARITIES
+from clamp.evaluate import Predictions, in_batches, predict, score
+from clamp.model import Tagger
+from clamp.tagging import TAGS, Span, TagDecoder
+from repro.evaluate.conditions import conditions
+from repro.evaluate.mechanism import mechanism
+from repro.evaluate.scoring_rules import joint_f1_by_rule, polarity_f1_by_rule
+
+
+def evaluate(config: Config, model_folder: Path, test: list[Tweet], root: Path | None) -> dict[str, Any]:
+    """{"clean": scores, "conditions": {name: scores}, "rules": {...}, "mechanism": {...}}, JSON-ready.
+
+    Scores are as in a record's metrics; `repro.evaluate.mechanism` says what the last part holds. config is the run's,
+    model_folder its best checkpoint, root the folder of the real data sets.
+    """
+    model = ARCHITECTURES[config.model.architecture].from_pretrained(model_folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    batch_size = config.train.batch_size
+    data = EncodedTweets(test, model.tokenizer, model.config)
+    predictions = predict(model, data, batch_size=batch_size)
+    return {
+        "clean": _scores(predictions, test),
+        "conditions": {
+            name: _changed_scores(model, condition.change(test, config), batch_size)
+            for name, condition in conditions(config, root).items()
+        },
+        "rules": _rules(model, data, predictions, batch_size),
+        "mechanism": mechanism(model, config, test, predictions),
+    }
+
+
+def _changed_scores(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, Any]:
+    data = EncodedTweets(tweets, model.tokenizer, model.config)
+    return _scores(predict(model, data, batch_size=batch_size), tweets)
+
+
+def _scores(predictions: Predictions, tweets: list[Tweet]) -> dict[str, Any]:
+    found = score(predictions, tweets)
+    return {"joint": found["joint"], "mate": found["mate"], "masc_accuracy": found["masc"]["accuracy"]}
+
+
+@dataclass
+class _Tagged:
+    """Each word's most probable tag, and the spans of the best well-formed path, by tweet."""
+
+    tags: list[list[str]]
+    viterbi: list[list[Span]]
+
+
+@torch.no_grad()
+def _tagged(model: Tagger, data: EncodedTweets, batch_size: int) -> _Tagged:
+    found = _Tagged([[] for _ in data.tweets], [[] for _ in data.tweets])
+    well_formed = TagDecoder("viterbi")
+    for indices, batch in in_batches(data, batch_size):
+        batch = batch.to(next(model.parameters()).device)
+        logits_BTC, mask_BT = model(batch).tag_logits_BTC.float().cpu(), batch.word_mask_BT.cpu()
+        best_BT = logits_BTC.argmax(dim=-1).tolist()
+        for b, (index, spans) in enumerate(zip(indices, well_formed.decode(logits_BTC, mask_BT), strict=True)):
+            found.tags[index] = [TAGS[tag] for tag in best_BT[b][: int(mask_BT[b].sum())]]
+            found.viterbi[index] = spans
+    return found
+
+
+def _rules(
+    model: Tagger, data: EncodedTweets, predictions: Predictions, batch_size: int
+) -> dict[str, dict[str, float]]:
+    tagged = _tagged(model, data, batch_size)
+    gold = [POLARITIES.index(aspect.polarity) for tweet in data.tweets for aspect in tweet.aspects]
+    return {
+        "joint": joint_f1_by_rule(tagged.tags, tagged.viterbi, data.tweets),
+        "masc": polarity_f1_by_rule(np.array(predictions.polarities), gold),
+    }

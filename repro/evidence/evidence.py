@@ -1,0 +1,89 @@
+"""What every table is made from, and the comparisons that more than one of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from repro.evidence.cells import DATASET_TITLES, GENERATED, Block, Place, Record, blocks
+from repro.evidence.comparisons import Comparison, compare
+from repro.evidence.marks import Marks
+from repro.evidence.stats import RESAMPLES
+from repro.plan.profiles import PROFILES
+from repro.plan.variants import GROUPS, SUITE
+
+_FOLDER = Path(__file__).parent
+
+# CLAMP against every baseline; and where descriptions stand for the images, against what they stand beside
+MAIN_PAIRS = [
+    *(("full", name) for name in GROUPS["baselines"]),
+    ("full_description", "text_only"),
+    ("full_description", "single_cross_attention_description"),
+]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Cells by place, published figures, trials on dev, how rows are marked, and the number of resamples.
+
+    `swept` are the systems on generated tweets of other difficulty, which only the sweep's table and figure show.
+    Comparisons are adjusted over those of the table that shows them: the same two systems can have another p in another
+    table, which holds other comparisons.
+    """
+
+    grouped: dict[Place, Block]
+    reported: pd.DataFrame
+    trials: pd.DataFrame
+    marks: Marks
+    resamples: int = RESAMPLES
+    swept: Block = field(default_factory=dict)
+
+    def block(self, place: Place) -> Block:
+        return self.grouped.get(place, {})
+
+    def everything(self, place: Place) -> Block:
+        """With the sweep's cells, which are the generated tweets'."""
+        return {**self.block(place), **(self.swept if place == GENERATED else {})}
+
+    def profiles_of(self, dataset: str) -> dict[str, Block]:
+        """The block of each profile that there is for this data set."""
+        return {name: self.block((name, dataset)) for name, made in PROFILES.items() if dataset in made.seeds}
+
+    @cached_property
+    def against_full(self) -> dict[Place, dict[str, Comparison]]:
+        """Place -> variant -> that variant minus CLAMP, adjusted over the place, which has an ablation table."""
+        found = {}
+        for place, block in self.grouped.items():
+            others = [v for v in SUITE if v != "full" and v in block and "full" in block]
+            compared = compare([(block[v], block["full"]) for v in others], self.resamples)
+            found[place] = dict(zip(others, compared, strict=True))
+        return found
+
+    @cached_property
+    def main(self) -> dict[str, dict[tuple[str, str, str], Comparison]]:
+        """Data set -> (profile, one, other) -> the first minus the other, adjusted over the data set's main table."""
+        found = {}
+        for dataset in DATASET_TITLES:
+            pairs = {
+                (profile, one, other): (block[one], block[other])
+                for profile, block in self.profiles_of(dataset).items()
+                for one, other in MAIN_PAIRS
+                if one in block and other in block
+            }
+            found[dataset] = dict(zip(pairs, compare(list(pairs.values()), self.resamples), strict=True))
+        return found
+
+
+def gather(
+    records: Sequence[Record], evaluations: Sequence[Record], todays_hashes: tuple[str, str], resamples: int = RESAMPLES
+) -> Evidence:
+    """What tables are made from. Rows of records made by sources other than `todays_hashes` are marked."""
+    reported, trials = (
+        pd.read_csv(_FOLDER / name, dtype=str, keep_default_na=False) for name in ("reported.csv", "trials.csv")
+    )
+    swept = blocks(records, evaluations, GROUPS["sweep"]).get(GENERATED, {})
+    return Evidence(blocks(records, evaluations), reported, trials, Marks(todays_hashes), resamples, swept)

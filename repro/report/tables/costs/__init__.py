@@ -1,0 +1,1 @@
+"""What the systems and their operators cost."""

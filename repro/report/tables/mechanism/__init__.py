@@ -1,0 +1,1 @@
+"""What happens inside the systems, and whether it is what the paper says."""

@@ -1,0 +1,1 @@
+"""How the systems score, and how they compare."""

@@ -44,7 +44,8 @@ class _Pooling:
 
 
 @lru_cache(maxsize=256)
-def _pooling(grid: Grid, dtype: torch.dtype, device: torch.device) -> _Pooling:
+def pooling_constants(grid: Grid, dtype: torch.dtype, device: torch.device) -> _Pooling:
+    """Of a grid, made once; float entries have `dtype`."""
     members = pooled_members(grid)
     widest = max(map(len, members))
     members_PM = torch.tensor([[*patches, *patches[:1] * (widest - len(patches))] for patches in members])
@@ -65,7 +66,7 @@ class RegionPyramid:
 
     def __init__(self, patch_BRD: Tensor, mask_BR: Tensor, grid: Grid) -> None:
         self._regions: dict[Level, tuple[Tensor, Tensor]] = {"patch": (patch_BRD, mask_BR)}
-        self._pooling = _pooling(grid, patch_BRD.dtype, patch_BRD.device)
+        self._pooling = pooling_constants(grid, patch_BRD.dtype, patch_BRD.device)
 
     def at(self, level: Level) -> tuple[Tensor, Tensor]:
         """(regions_BRD, mask_BR) of a level."""

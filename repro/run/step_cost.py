@@ -23,6 +23,7 @@ from clamp.data import VOCABULARY, Tweet, load_splits
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.encoders import load_tokenizer, locate_weights
 from clamp.model import Tagger
+from clamp.pyramid import pooling_constants
 
 _BACKWARD = 2  # a backward pass computes the gradient of both factors of every product
 _BYTES = 4
@@ -74,10 +75,13 @@ def step_cost(config: Config, data_root: Path | None) -> StepCost:
     with torch.device("meta"):
         built = ARCHITECTURES[model.architecture](model, tokenizer=tokenizer, pretrained=False)
     typical, longest = data.batch(by_length[middle : middle + size]), data.batch(by_length[-size:])
-    with FakeTensorMode(allow_non_fake_inputs=True) as shapes:
-        built.to_empty(device="cpu")
-        flops_per_tweet = forward_flops(built, _without_content(typical, shapes)) / size
-        memory_bytes = _state_bytes(built) + _activation_bytes(built, _without_content(longest, shapes))
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as shapes:
+            built.to_empty(device="cpu")
+            flops_per_tweet = forward_flops(built, _without_content(typical, shapes)) / size
+            memory_bytes = _state_bytes(built) + _activation_bytes(built, _without_content(longest, shapes))
+    finally:
+        pooling_constants.cache_clear()  # made without content here, they would fail whoever trains in this process
     side = 0 if typical.pixels_BCHW is None else typical.pixels_BCHW.shape[-1]
     train, read = sizes[0], sizes[1] + sizes[2]
     return StepCost(

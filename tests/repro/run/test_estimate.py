@@ -17,6 +17,7 @@ from clamp.cost import forward_flops
 from clamp.data import VOCABULARY, load_splits
 from clamp.data.collate import EncodedTweets
 from clamp.encoders import word_level_tokenizer
+from clamp.pyramid import pooling_constants
 from repro.__main__ import main
 from repro.plan.profiles import Inputs, Run, plan
 from repro.run import estimate, step_cost
@@ -83,6 +84,15 @@ def test_counted_operations_are_those_of_the_model(make_job: MakeJob) -> None:
     assert cost.flops == pytest.approx(flops * (3 * 40 + 16))
     assert cost.steps == 2
     assert cost.image_bytes == 56 * 3 * 64 * 64
+
+
+def test_a_process_that_counted_can_train_after_it(make_job: MakeJob) -> None:
+    config = make_job(data__synthetic__train=40).run.config
+    pooling_constants.cache_clear()
+    step_cost.step_cost(config, None)
+    model = ARCHITECTURES[config.model.architecture](config.model)
+    data = EncodedTweets(load_splits(config.data, None).train, model.tokenizer, model.config)
+    assert model(data.batch(range(4))).tag_logits_BTC.sum().isfinite().item()
 
 
 def test_memory_is_weights_gradients_moments_and_activations(make_job: MakeJob) -> None:

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 _STRICT = ConfigDict(extra="forbid")
 
 Level = Literal["image", "pooled", "patch"]
+ProxyField = Literal["caption", "faces", "description", "caption_blip2", "emotion", "captions"]
 _T = TypeVar("_T")
 Task = Literal["tagging", "aspect", "global", "local", "text", "image", "alignment"]  # of any architecture
 TASKS: tuple[Task, ...] = ("tagging", "aspect", "global", "local")  # of CLAMP: those that AMA weighs
@@ -49,7 +50,7 @@ class DataConfig:
 
     name: Literal["synthetic", "twitter2015", "twitter2017", "own"] = "synthetic"  # own: annotated by the reader
     visual: Literal["image", "proxy", "none"] = "image"
-    proxy_fields: tuple[Literal["caption", "faces", "description"], ...] = ("caption", "faces")
+    proxy_fields: tuple[ProxyField, ...] = ("caption", "faces")
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig)
 
 

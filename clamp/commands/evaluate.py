@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clamp.data.own_data import has_proxies, proxy_fields
 
 if TYPE_CHECKING:
-    from clamp.data.proxy import ProxyField
+    from clamp.config import ProxyField
     from clamp.data.twitter import Visual
     from clamp.inference.predictor import Predictor
     from clamp.model import Tagger

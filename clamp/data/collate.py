@@ -114,7 +114,7 @@ class EncodedTweets:
         ]
 
     def _proxy_ids(self) -> list[list[int]]:
-        texts = [(tweet.proxy or "") if self.vision.kind == "proxy" else "" for tweet in self.tweets]
+        texts = [tweet.proxy_text if self.vision.kind == "proxy" else "" for tweet in self.tweets]
         if self.appends_caption or not any(texts):
             return [[] for _ in texts]
         rows = self._tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
@@ -123,7 +123,7 @@ class EncodedTweets:
     def _encode(self, tweet: Tweet) -> _Encoded:
         words = self._readable(tweet.words)
         encoding = self._tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.max_tokens)
-        caption = (tweet.proxy or "").split() if self.appends_caption else []
+        caption = tweet.proxy_text.split() if self.appends_caption else []
         if caption and self._room_after(len(encoding["input_ids"])) > 0:
             encoding = self._tokenizer(
                 words, caption, is_split_into_words=True, truncation="only_second", max_length=self.max_tokens

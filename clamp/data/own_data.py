@@ -7,9 +7,8 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
-from clamp.config import ConfigError
+from clamp.config import ConfigError, ProxyField
 from clamp.data.files import read_json
-from clamp.data.proxy import ProxyField
 
 PROXIES = "visual_proxy.json"
 _FORM = TypeAdapter(dict[str, dict[str, Any]])
@@ -21,7 +20,7 @@ def has_proxies(data: Path) -> bool:
 
 
 def proxy_fields(data: Path) -> tuple[ProxyField, ...]:
-    """The fields that every image has there: a proxy's text is made of all of them.
+    """The fields that every image has there: a proxy is made of all of them.
 
     DataError where the file cannot be read, ConfigError where no field is there throughout.
     """

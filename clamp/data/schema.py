@@ -39,14 +39,19 @@ class Aspect:
 class Tweet:
     """One tweet. `image` is pixels (H, W, 3) uint8, a readable file, or None where there is no usable image.
 
-    `proxy` is what independent tools said of the image, as text; `distractors` are the cells of entities that the
-    tweet does not mention, of an image of `cells` x `cells` (generated tweets only).
+    `proxy` is what independent tools said of the image, sentence by sentence; `distractors` are the cells of entities
+    that the tweet does not mention, of an image of `cells` x `cells` (generated tweets only).
     """
 
     id: str
     words: tuple[str, ...]
     aspects: tuple[Aspect, ...]
     image: np.ndarray | Path | None = None
-    proxy: str | None = None
+    proxy: tuple[str, ...] | None = None
     distractors: tuple[int, ...] = ()
     cells: int = 0
+
+    @property
+    def proxy_text(self) -> str:
+        """The proxy as one text, a sentence a line; empty where there is none."""
+        return "\n".join(self.proxy or ())

@@ -207,7 +207,7 @@ def _tweet(rng: np.random.Generator, name: str, settings: _Settings) -> Tweet:
         image=_paint(
             rng, settings.cells, settings.noise, settings.look, list(zip(places, colours, shapes, mouths, strict=True))
         ),
-        proxy=_caption(entities, places),
+        proxy=(_caption(entities, places),),
         distractors=tuple(places[count:]),
         cells=settings.cells,
     )

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from clamp.config import ProxyField
 from clamp.data.annotations import Record, read_conll_records, read_json_records, read_target_records
 from clamp.data.files import file_sha256
 from clamp.data.images import read_image
-from clamp.data.proxy import ProxyField, read_proxies
+from clamp.data.proxy import read_proxies
 from clamp.data.schema import DataError, Tweet
 
 SPLITS = ("train", "dev", "test")
@@ -84,21 +85,22 @@ def load_twitter(
 ) -> list[Tweet]:
     """The tweets of one split in the order of its file, with what `visual` asks for.
 
-    "image": the path of each image that decodes, sought in `images`, by default in or beside `root`; "proxy": the text
-    of `proxy_fields` of visual_proxy.json. A tweet whose image or proxy is missing or broken has none, and one warning
-    says how many those are. DataError where annotations, the image folder or the proxy file are missing or unsound.
+    "image": the path of each image that decodes, sought in `images`, by default in or beside `root`; "proxy": the
+    sentences of `proxy_fields` of visual_proxy.json. A tweet whose image or proxy is missing or broken has none, and
+    one warning says how many those are. DataError where annotations, the image folder or the proxy file are missing or
+    unsound.
     """
     root = Path(root)
     records = _records(root, split)
     names = list(dict.fromkeys(record.image_id for record in records))
     paths: dict[str, Path] = {}
-    proxies: dict[str, str] = {}
+    proxies: dict[str, tuple[str, ...]] = {}
     faults: list[str] = []
     if visual == "image":
         paths, faults = _usable_images(names, _image_folder(root, images))
     elif visual == "proxy":
         proxies = read_proxies(root / _PROXY_NAME, proxy_fields)
-        faults = [f"{name}: not in {_PROXY_NAME}" for name in names if name not in proxies]
+        faults = [f"{name}: nothing in {_PROXY_NAME}" for name in names if name not in proxies]
     if faults:
         first = "; ".join(faults[:_NAMED_IN_REPORT])
         more = "; ..." if len(faults) > _NAMED_IN_REPORT else ""

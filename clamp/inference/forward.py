@@ -13,6 +13,7 @@ from torch import Tensor
 from clamp.config import Level
 from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
+from clamp.data.proxy import split_sentences
 from clamp.data.schema import DataError, Tweet
 from clamp.inference.feature_cache import MemoryStore
 from clamp.inference.request_record import Record, one_line
@@ -66,6 +67,10 @@ class _Passing(EncodedTweets):
         return ReadyBatch(sound, batch, faults)
 
 
+def _sentences(record: Record) -> tuple[str, ...] | None:
+    return split_sentences(record.proxy or "") or None
+
+
 def ready_batches(
     records: Sequence[Record], images: Sequence[Image], model: Tagger, batch_size: int, seen: MemoryStore | None = None
 ) -> Iterator[ReadyBatch]:
@@ -74,7 +79,7 @@ def ready_batches(
     `seen` keeps pixels from one call to the next: the same image is then read once, as long as it is remembered.
     """
     tweets = [
-        Tweet(record.id, record.words, (), image if model.uses_image else None, record.proxy)
+        Tweet(record.id, record.words, (), image if model.uses_image else None, _sentences(record))
         for record, image in zip(records, images, strict=True)
     ]
     data = _Passing(tweets, model, seen or MemoryStore(0))

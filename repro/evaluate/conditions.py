@@ -165,11 +165,12 @@ def _noised(level: int) -> Callable[[np.ndarray, np.random.Generator], np.ndarra
 
 def _without_proxy_words(share: float) -> Change:
     def changed(tweet: Tweet, rng: np.random.Generator) -> Tweet:
-        words = (tweet.proxy or "").split()
-        if not words:
+        sentences = [sentence.split() for sentence in tweet.proxy or ()]
+        if not any(sentences):
             return tweet
-        kept = [word for word, draw in zip(words, rng.random(len(words)), strict=True) if draw >= share]
-        return replace(tweet, proxy=" ".join(kept) or words[0])
+        kept = [[word for word in words if rng.random() >= share] for words in sentences]
+        left = tuple(" ".join(words) for words in kept if words)
+        return replace(tweet, proxy=left or (next(words[0] for words in sentences if words),))
 
     return _per_tweet(changed)
 

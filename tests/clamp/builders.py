@@ -71,7 +71,7 @@ def without_images(some: list[Tweet]) -> list[Tweet]:
 def with_proxies(some: list[Tweet]) -> list[Tweet]:
     """A made-up caption in place of every image that there is."""
     return [
-        replace(tweet, image=None, proxy=None if tweet.image is None else f"the {tweet.words[0]} square on my river")
+        replace(tweet, image=None, proxy=None if tweet.image is None else (f"the {tweet.words[0]} square on my river",))
         for tweet in some
     ]
 

@@ -194,7 +194,7 @@ def test_a_tweet_s_logits_do_not_depend_on_its_batch(architecture: str, visual: 
     some = [*one_word_tweets(1), *tweets(4), *without_images(tweets(6)[4:])]
     if visual == "proxy":
         some = with_proxies(some)
-        some[2] = replace(some[2], proxy=f"{some[2].proxy} {some[2].proxy}")
+        some[2] = replace(some[2], proxy=(*some[2].proxy, *some[2].proxy))
     together = logits_of(model, some)
     for tweet, row in zip(some, together, strict=True):
         torch.testing.assert_close(logits_of(model, [tweet])[0], row, rtol=1e-4, atol=1e-5)

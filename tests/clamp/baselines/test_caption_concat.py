@@ -16,7 +16,7 @@ from clamp.data.collate import Batch, EncodedTweets
 from clamp.encoders import word_level_tokenizer
 
 ROBERTA = BERT | {"model_type": "roberta", "type_vocab_size": 1, "max_position_embeddings": 70}
-TWEET = Tweet("t", ("lovely", "red", "kite"), (Aspect(1, 3, "POS"),), proxy="blue box , red kite , pink star")
+TWEET = Tweet("t", ("lovely", "red", "kite"), (Aspect(1, 3, "POS"),), proxy=("blue box , red kite , pink star",))
 
 
 def config(**changes: object) -> ModelConfig:
@@ -61,7 +61,7 @@ def test_the_caption_follows_the_words_and_belongs_to_none_of_them() -> None:
 def test_a_tokenizer_without_separators_tells_the_segments_apart() -> None:
     tokenizer = word_level_tokenizer(VOCABULARY)
     batch = EncodedTweets([TWEET], tokenizer, config()).batch([0])
-    assert read(tokenizer, batch) == ([*TWEET.words, *TWEET.proxy.split()], [0] * 3 + [1] * 8)
+    assert read(tokenizer, batch) == ([*TWEET.words, *TWEET.proxy_text.split()], [0] * 3 + [1] * 8)
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(20, 8), (14, 8), (13, 7), (8, 2)])
@@ -69,7 +69,7 @@ def test_truncation_takes_from_the_caption(limit: int, kept: int) -> None:
     tokenizer = separating_tokenizer()
     batch = EncodedTweets([TWEET], tokenizer, config(text__max_tokens=limit)).batch([0])
     tokens, segments = read(tokenizer, batch)
-    assert tokens == ["[CLS]", *TWEET.words, "[SEP]", *TWEET.proxy.split()[:kept], "[SEP]"]
+    assert tokens == ["[CLS]", *TWEET.words, "[SEP]", *TWEET.proxy_text.split()[:kept], "[SEP]"]
     assert segments == [0] * 5 + [1] * (kept + 1)
 
 
@@ -83,9 +83,11 @@ def test_words_are_never_cut_for_a_caption(words: int, kept: int, caption: int) 
     assert read(tokenizer, batch)[0] == ["[CLS]", *tweet.words[:kept], "[SEP]", *tail]
 
 
-@pytest.mark.parametrize("proxy", [None, "", "  "])
+@pytest.mark.parametrize("proxy", [None, (), ("  ",)])
 @pytest.mark.parametrize("tokenizer", [separating_tokenizer(), word_level_tokenizer(VOCABULARY)])
-def test_without_a_caption_the_sentence_is_read_alone(proxy: str | None, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_without_a_caption_the_sentence_is_read_alone(
+    proxy: tuple[str, ...] | None, tokenizer: PreTrainedTokenizerFast
+) -> None:
     lone = replace(TWEET, proxy=proxy)
     captioned, plain = (EncodedTweets([lone], tokenizer, c).batch([0]) for c in (config(), tiny_config().model))
     assert torch.equal(captioned.token_ids_BS, plain.token_ids_BS)

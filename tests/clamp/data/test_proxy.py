@@ -1,4 +1,4 @@
-"""The visual proxy as text."""
+"""The visual proxy as sentences."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def write(folder: Path, content: Any) -> Path:
 )
 def test_faces_become_a_sentence(tmp_path: Path, faces: list[Any], sentence: str) -> None:
     file = write(tmp_path, {"1.jpg": {"caption": " A dog. ", "faces": faces, "description": "Brown fur."}})
-    assert read_proxies(file, ("caption", "faces")) == {"1.jpg": f"A dog. {sentence}"}
-    assert read_proxies(file, ("faces", "description")) == {"1.jpg": f"{sentence} Brown fur."}
+    assert read_proxies(file, ("caption", "faces")) == {"1.jpg": ("A dog.", sentence)}
+    assert read_proxies(file, ("faces", "description")) == {"1.jpg": (sentence, "Brown fur.")}
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ json_values = st.recursive(
 @given(content=json_values | st.dictionaries(st.text(max_size=3), json_values, max_size=3))
 def test_any_json_is_read_or_refused_in_one_line(tmp_path: Path, content: Any) -> None:
     try:
-        texts = read_proxies(write(tmp_path, content), ("caption", "faces"))
+        found = read_proxies(write(tmp_path, content), ("caption", "faces"))
     except DataError as error:
         refusal = str(error)
     else:
-        assert all(isinstance(text, str) for text in texts.values())
+        assert all(said and all(said) for said in found.values())
         return
     assert len(refusal.splitlines()) == 1

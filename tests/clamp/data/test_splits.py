@@ -88,7 +88,7 @@ def test_real_splits(root: Path, visual: str) -> None:
         (tweet,) = getattr(splits, split)
         assert tweet.words == ("a", split)
         assert tweet.image == (root / "twitter2015_images" / f"{split}.png" if visual == "image" else None)
-        assert tweet.proxy == (f"seen in {split} No face." if visual == "proxy" else None)
+        assert tweet.proxy == ((f"seen in {split}.", "No face.") if visual == "proxy" else None)
     assert splits.manifest == data_manifest(data, root)
     assert {f"twitter2015/{split}.json" for split in SPLITS} <= set(splits.manifest)
 

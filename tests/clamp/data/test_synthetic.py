@@ -286,8 +286,8 @@ def test_too_many_entities_for_the_image_are_refused() -> None:
 
 def test_a_caption_names_every_figure_in_reading_order_and_nothing_else() -> None:
     for tweet in quiet_tweets():
-        assert tweet.proxy is not None
-        figures = [tuple(figure.split()) for figure in tweet.proxy.split(" , ")]
+        assert len(tweet.proxy or ()) == 1
+        figures = [tuple(figure.split()) for figure in tweet.proxy_text.split(" , ")]
         assert len(figures) == len(set(figures)) == len(tweet.aspects) + len(tweet.distractors)
         assert all(colour in COLOURS and shape in SHAPES for colour, shape in figures)
         cells = sorted([*tweet.distractors, *(aspect.region for aspect in tweet.aspects)])

@@ -86,9 +86,9 @@ def test_an_image_without_a_proxy_is_absent_and_reported(tmp_path: Path, caplog:
     (tmp_path / "train.json").write_text(json.dumps([json_record("1.jpg"), json_record("2.jpg")]))
     (tmp_path / "visual_proxy.json").write_text(json.dumps({"2.jpg": {"caption": "A dog.", "faces": []}}))
     tweets = load_twitter(tmp_path, "train", visual="proxy", proxy_fields=("caption",))
-    assert [tweet.proxy for tweet in tweets] == [None, "A dog."]
+    assert [tweet.proxy for tweet in tweets] == [None, ("A dog.",)]
     (message,) = caplog.messages
-    assert message.endswith("train: 1 of 2 images count as absent: 1.jpg: not in visual_proxy.json")
+    assert message.endswith("train: 1 of 2 images count as absent: 1.jpg: nothing in visual_proxy.json")
 
 
 def test_a_missing_proxy_file_is_an_error(tmp_path: Path) -> None:

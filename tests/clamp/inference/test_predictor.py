@@ -46,7 +46,7 @@ def predictor() -> Predictor:
 
 
 def as_records(some: list[Tweet]) -> list[dict[str, Any]]:
-    return [{"id": t.id, "words": list(t.words), "image": t.image, "proxy": t.proxy} for t in some]
+    return [{"id": t.id, "words": list(t.words), "image": t.image, "proxy": t.proxy_text} for t in some]
 
 
 # --- what it predicts ---
@@ -138,7 +138,7 @@ def test_pooled_boxes_cover_their_patches() -> None:
 def test_regions_of_a_proxy_are_its_words() -> None:
     model = tiny_model(tiny_config(model__vision__kind="proxy").model)
     found = Predictor(model).predict(as_records(with_proxies(tweets(4))), regions=True)
-    said = {word for tweet in with_proxies(tweets(4)) for word in (tweet.proxy or "").split()} | {"[UNK]"}
+    said = {word for tweet in with_proxies(tweets(4)) for word in tweet.proxy_text.split()} | {"[UNK]"}
     regions = [r for p in found for a in p.aspects for r in a.regions or ()]
     assert regions
     assert {r.text for r in regions} <= said

@@ -17,7 +17,9 @@ TWEETS = [replace(tweet, proxy=None) for tweet in generate_synthetic(12, 5)]
 
 
 def described(tweets: list[Tweet]) -> list[Tweet]:
-    return [replace(t, image=None, proxy=f"a {t.words[0]} of {k} and more words to lose") for k, t in enumerate(tweets)]
+    return [
+        replace(t, image=None, proxy=(f"a {t.words[0]} of {k}", "and more words to lose")) for k, t in enumerate(tweets)
+    ]
 
 
 def offline(root: Path, visual: str = "proxy") -> Config:
@@ -87,10 +89,10 @@ def test_descriptions_lose_words_but_never_all() -> None:
         changed = found[f"words_{share}"].change(before, config)
         assert differing(changed, before) == {"proxy"}
         assert all(
-            tweet.proxy and set(tweet.proxy.split()) <= set(old.proxy.split())
+            tweet.proxy_text.strip() and set(tweet.proxy_text.split()) <= set(old.proxy_text.split())
             for tweet, old in zip(changed, before, strict=True)
         )
-        lengths.append(sum(len(tweet.proxy.split()) for tweet in changed))
+        lengths.append(sum(len(tweet.proxy_text.split()) for tweet in changed))
     assert lengths == sorted(lengths, reverse=True)
     assert found["no_image"].change(before, config)[0].proxy is None
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from clamp.system.command_line import Parser, exit_code
 from repro.commands import efficiency, explore, fetch, report, run, status
+from repro.records.files import StoreError
 from repro.run.local_engine import EVALUATE, TRAIN
-from repro.run.store import StoreError
 
 _COMMANDS = (run, status, report, explore, efficiency, fetch)
 _EXAMPLES = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from repro.run.store import write_atomically
+from repro.records.files import write_atomically
 
 _DESCRIPTION = "Write one HTML page that shows which image regions a trained CLAMP looks at in your own tweets."
 _EXAMPLE = """\

@@ -14,6 +14,7 @@ from repro.commands import report
 from repro.commands.selection import add_selection, for_gpu, selected_jobs
 from repro.run import estimate, provenance, ray_engine, source_hash, store
 from repro.run.local_engine import Failure, Setting, launch
+from repro.run.published import publish
 from repro.run.store import Job
 
 _DESCRIPTION = "Train what is missing, then write tables and figures. Finished runs are never trained twice."
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         invocation = provenance.Invocation.start(["python", "-m", "repro", *options.arguments])
         failures = _launch(waiting, options, Setting(invocation, options.data, options.train, options.evaluate))
     for job in jobs:
-        store.publish(job, options.out / "results")
+        publish(job, options.out / "results")
     report.write(options.out)
     if failures:
         names = ", ".join(failure.job.run.name for failure in failures)

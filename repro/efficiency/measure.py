@@ -33,9 +33,9 @@ from repro.efficiency.steps import infer, inference_parts, make_optimiser, train
 from repro.efficiency.systems import ENCODERS, GENERATIVE, PAPER, TINY, Encoders, Size, build, make_batch, systems
 from repro.efficiency.timing import Call, Rounds, Seconds, in_turns, ratios, spread
 from repro.plan.profiles import Inputs
+from repro.records.measurements import CostReport, read_reports
 from repro.run import provenance
 from repro.run.source_hash import source_hash
-from repro.run.store import read_measurements
 
 Row = dict[str, Any]
 SMALL, LARGE, TRAINING, CORPUS = 1, 32, 16, 16  # tweets in a batch
@@ -319,13 +319,13 @@ def measure(size: Size, effort: Effort, device: torch.device, argv: Sequence[str
         started,
     )
     if device.type == "cpu":
-        made_by["gpu"] = made_by["driver"] = None
-        made_by["hardware"] = provenance.hardware_label(made_by["cores"], made_by["cpu"], None)
+        hardware = provenance.hardware_label(made_by.cores, made_by.cpu, None)
+        made_by = made_by.model_copy(update={"gpu": None, "driver": None, "hardware": hardware})
     return {
         "schema": SCHEMA,
         "kind": "gpu" if device.type == "cuda" else "cpu",
         "quick": size is TINY,
-        "provenance": made_by,
+        "provenance": made_by.model_dump(mode="json"),
         "setting": {"tokens": size.tokens, "regions": size.regions(size.image_size), "width": size.width},
         "sections": sections,
         "rows": rows,
@@ -345,7 +345,7 @@ def run(out: Path, devices: Sequence[str], quick: bool, argv: Sequence[str]) -> 
     size, effort = (TINY, QUICK) if quick else (PAPER, FULL)
     files = {name: out / "results" / "efficiency" / f"{'gpu' if name == 'cuda' else name}.json" for name in devices}
     for file in files.values() if quick else ():
-        if any(not report["quick"] for report in read_measurements(file.parent, [file.stem], SCHEMA).values()):
+        if any(not report.quick for report in read_reports(CostReport, file.parent, [file.stem]).values()):
             raise ConfigError(f"{file}: holds a measurement; give the rehearsal an --out of its own")
     failed = False
     for name, file in files.items():

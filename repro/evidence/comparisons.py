@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from clamp.data import SPLITS
-from repro.evidence.cells import Cell, Record, counts
+from repro.evidence.cells import Cell, counts
 from repro.evidence.stats import (
     LEAST_SEEDS,
     RESAMPLES,
@@ -21,6 +21,7 @@ from repro.evidence.stats import (
     standing,
     t_against_zero,
 )
+from repro.records.run import RunRecord
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _tested(contrast: Contrast, resamples: int) -> Comparison:
     return Comparison(by_seed, bootstrap, None, None, p_randomisation)
 
 
-def _shared_records(cells: Sequence[Cell]) -> list[list[Record]]:
+def _shared_records(cells: Sequence[Cell]) -> list[list[RunRecord]]:
     """Each cell's records of the seeds that all have, all on the tweets of the first cell's first record."""
     tweets = _tweets(cells[0].records[0])
     by_seed = [cell.by_seed() for cell in cells]
@@ -110,10 +111,10 @@ def _shared_records(cells: Sequence[Cell]) -> list[list[Record]]:
     return [[of_cell[seed] for seed in same] for of_cell in by_seed]
 
 
-def _tweets(record: Record) -> dict[str, str]:
+def _tweets(record: RunRecord) -> dict[str, str]:
     """The digests of the annotated splits. What a system sees of the images is its own: text only sees nothing."""
-    return {name: sha for name, sha in record["provenance"]["data"].items() if PurePosixPath(name).stem in SPLITS}
+    return {name: sha for name, sha in record.provenance.data.items() if PurePosixPath(name).stem in SPLITS}
 
 
-def _f1(records: Sequence[Record]) -> list[float]:
-    return [record["result"]["metrics"]["test"]["joint"]["f1"] for record in records]
+def _f1(records: Sequence[RunRecord]) -> list[float]:
+    return [record.f1() for record in records]

@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from repro.evidence.cells import Block, Cell, Record
+from repro.evidence.cells import Block, Cell
 from repro.plan.profiles import PROFILES
 from repro.plan.variants import VARIANTS
+from repro.records.run import RunRecord
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Marks:
         reference = next(iter(block.values()))
         apart = {*_made_to_change(cell), *_made_to_change(reference)}
         shared, own = _settings(reference.records[0], apart), _settings(cell.records[0])
-        foreign = any(record["provenance"]["source_hash"] not in self.todays_hashes for record in cell.records)
+        foreign = any(record.provenance.source_hash not in self.todays_hashes for record in cell.records)
         mixed = any(_settings(r, apart) != shared or _settings(r) != own for r in cell.records)
         return ("†" if foreign else "") + ("‡" if mixed else "")
 
@@ -47,15 +48,15 @@ class Marks:
 
 def _made_to_change(cell: Cell) -> set[str]:
     """The fields, or parents of fields, in which a system differs from others by design."""
-    tuned = PROFILES[cell.records[0]["profile"]].tuned.get(cell.variant, {})
+    tuned = PROFILES[cell.records[0].profile].tuned.get(cell.variant, {})
     return {"data.visual", "data.proxy_fields", *VARIANTS[cell.variant].overrides, *tuned}
 
 
-def _settings(record: Record, apart: Collection[str] = ()) -> dict[str, Any]:
+def _settings(record: RunRecord, apart: Collection[str] = ()) -> dict[str, Any]:
     """A record's config by dotted field, but for the seed and what is or lies in one of `apart`."""
     left_out = {"train.seed", *apart}
     within = tuple(f"{name}." for name in left_out)
-    return {k: v for k, v in _dotted(record["config"], "").items() if k not in left_out and not k.startswith(within)}
+    return {k: v for k, v in _dotted(record.config, "").items() if k not in left_out and not k.startswith(within)}
 
 
 def _dotted(values: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from clamp.data import DataError, read_image
 from repro.fetch.archive import MAX_MEMBER_BYTES
 from repro.fetch.download import Downloader, FetchError, Missing, Unanswered, Unsound, Wanted
-from repro.run.store import write_atomically
+from repro.records.files import write_atomically
 
 CONNECTIONS = 4
 _MAX_SECONDS = 300.0

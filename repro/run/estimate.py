@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.run import store
+from repro.records.run import RunRecord
 from repro.run.provenance import gpu_driver
-from repro.run.store import Job, Record
+from repro.run.published import published
+from repro.run.store import Job
 
 GPU_FLOPS = 40e12  # a second, sustained over whole training steps in bfloat16: an assumption
 GPU_STEP_SECONDS = 0.03  # what a step takes at least, its kernels being launched one by one: an assumption
@@ -36,7 +37,7 @@ class _Estimate:
 def lines(jobs: Sequence[Job], data_root: Path | None, results: Path, processes: int) -> Iterator[str]:
     """One line for each kind of source that estimates come from, and one for the runs of which nothing is known."""
     gpu = gpu_driver() is not None
-    recorded = {} if gpu else _recorded(store.published(results))
+    recorded = {} if gpu else _recorded(published(results)[0])
     known: dict[str, list[_Estimate]] = {}
     unknown: list[Job] = []
     counted: dict[str, _Estimate | None] = {}  # seeds cost the same
@@ -80,19 +81,19 @@ def _identity(config: dict[str, Any]) -> str:
     return json.dumps(config | {"train": config["train"] | {"seed": None}}, sort_keys=True)
 
 
-def _recorded(records: Sequence[Record]) -> dict[str, _Estimate]:
+def _recorded(records: Sequence[RunRecord]) -> dict[str, _Estimate]:
     """What published CPU runs took, by config."""
-    found: dict[str, list[Record]] = {}
+    found: dict[str, list[RunRecord]] = {}
     for record in records:
-        if record["provenance"]["gpu"] is None and "cpu_seconds" in record["result"]["cost"]:
-            found.setdefault(_identity(record["config"]), []).append(record)
+        if record.provenance.gpu is None and record.result.cost.cpu_seconds is not None:
+            found.setdefault(_identity(record.config), []).append(record)
     estimates = {}
     for config, same in found.items():
-        costs = [record["result"]["cost"] for record in same]
-        hardware = same[0]["provenance"]["hardware"]
+        costs = [record.result.cost for record in same]
+        hardware = same[0].provenance.hardware
         estimates[config] = _Estimate(
-            sum(cost["cpu_seconds"] for cost in costs) / len(costs),
-            max(cost["peak_memory_bytes"] for cost in costs),
+            sum(cost.cpu_seconds or 0.0 for cost in costs) / len(costs),
+            max(cost.peak_memory_bytes for cost in costs),
             f"as published runs did on {hardware}, without the evaluation that follows",
         )
     return estimates

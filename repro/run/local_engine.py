@@ -28,9 +28,12 @@ from typing import Any
 from clamp.data import load_splits
 from clamp.system.lifetimes import end_with_parent
 from clamp.system.locks import locked
+from repro.records.evaluation import Evaluation, EvaluationRecord
+from repro.records.files import StoreError, read_run, write_atomically, write_record
+from repro.records.run import Result, RunRecord
 from repro.run import provenance, source_hash, store
 from repro.run.progress import Progress
-from repro.run.store import Job, Record, StoreError
+from repro.run.store import Job
 
 TRAIN = "clamp.training.train:train"
 EVALUATE = "repro.evaluate.evaluation:evaluate"
@@ -150,7 +153,7 @@ def _ended(worker: _Worker, progress: Progress) -> list[Failure]:
     if ending is None:
         ending = _Failed(_how_it_died(worker.process.exitcode), store_failed=False)
         with contextlib.suppress(StoreError):  # the failure is reported in any case
-            store.write_atomically(job.error, ending.reason + "\n")
+            write_atomically(job.error, ending.reason + "\n")
     progress.end(job.run.name, f"failed: {ending.reason}")
     if ending.store_failed:
         raise StoreError(ending.reason)
@@ -176,11 +179,11 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
             evaluation_hash = source_hash.source_hash(setting.evaluate.partition(":")[0])
             if store.needs_evaluation(job, evaluation_hash, setting.data_root):
                 _evaluate_and_store(job, setting)
-            messages.send(_Done(outcome(store.read_record(job.result))))
+            messages.send(_Done(outcome(read_run(job.result))))
     except Exception as error:
         disk_is_full = _disk_is_full(error)
         with contextlib.suppress(StoreError):
-            store.write_atomically(job.error, traceback.format_exc())
+            write_atomically(job.error, traceback.format_exc())
         reason = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
         if disk_is_full:
             reason = f"cannot write to {job.folder}: the disk is full; make room and give the same command again"
@@ -222,38 +225,40 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
     if splits.manifest != job.inputs.data:
         raise RuntimeError(f"the files of {config.data.name} changed since this command began; give it again")
     result = train(config, splits, job.folder, on_epoch)
-    record: Record = {
-        "schema": store.SCHEMA,
-        "profile": run.profile,
-        "experiment": run.experiment,
-        "variant": run.variant,
-        "seed": run.seed,
-        "key": job.key,
-        "config": run.config_dict(),
-        "result": result,
-        "provenance": provenance.collect(setting.invocation, job.inputs, config.train.threads, started),
-    }
-    store.write_atomically(job.result, store.record_text(record))
+    record = RunRecord(
+        **_head(job),
+        config=run.config_dict(),
+        result=Result.model_validate(result),
+        provenance=provenance.collect(setting.invocation, job.inputs, config.train.threads, started),
+    )
+    write_record(job.result, record)
     (job.folder / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no more use
 
 
 def _evaluate_and_store(job: Job, setting: Setting) -> None:
     import torch
 
-    run, config = job.run, job.run.config
+    config = job.run.config
     torch.set_num_threads(config.train.threads)
     test = load_splits(config.data, setting.data_root).test
-    record: Record = {
-        "schema": store.SCHEMA,
+    record = EvaluationRecord(
+        **_head(job),
+        evaluation_hash=source_hash.source_hash(setting.evaluate.partition(":")[0]),
+        evaluation=Evaluation.model_validate(_resolve(setting.evaluate)(config, job.model, test, setting.data_root)),
+    )
+    write_record(job.evaluation, record)
+
+
+def _head(job: Job) -> dict[str, Any]:
+    """Which run a record is of, as the fields of `Head`."""
+    run = job.run
+    return {
         "profile": run.profile,
         "experiment": run.experiment,
         "variant": run.variant,
         "seed": run.seed,
         "key": job.key,
-        "evaluation_hash": source_hash.source_hash(setting.evaluate.partition(":")[0]),
-        "evaluation": _resolve(setting.evaluate)(config, job.model, test, setting.data_root),
     }
-    store.write_atomically(job.evaluation, store.record_text(record))
 
 
 def _resolve(named: str) -> Callable[..., dict[str, Any]]:
@@ -261,8 +266,7 @@ def _resolve(named: str) -> Callable[..., dict[str, Any]]:
     return getattr(importlib.import_module(module), function)
 
 
-def outcome(record: Record) -> str:
+def outcome(record: RunRecord) -> str:
     """How a finished run ended, in a few words."""
-    metrics = record["result"]["metrics"]
-    dev, test = (100 * metrics[split]["joint"]["f1"] for split in ("dev", "test"))
-    return f"dev F1 {dev:.1f}, test F1 {test:.1f}, {record['result']['cost']['train_seconds']:.0f} s"
+    dev, test = (100 * record.f1(split) for split in ("dev", "test"))
+    return f"dev F1 {dev:.1f}, test F1 {test:.1f}, {record.result.cost.train_seconds:.0f} s"

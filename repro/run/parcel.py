@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clamp.system.locks import LOCK
+from repro.records.files import write_atomically
 from repro.run import store
 
 Parcel = dict[str, bytes]  # path within the folder -> content
@@ -23,4 +24,4 @@ def unpack(parcel: Parcel, job: store.Job) -> None:
     Each file appears whole or not at all. Raises StoreError.
     """
     for name in sorted(parcel, key=lambda name: name == job.result.name):
-        store.write_atomically(job.folder / name, parcel[name])
+        write_atomically(job.folder / name, parcel[name])

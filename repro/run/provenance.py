@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from clamp.config import Config
 from clamp.data import data_manifest
 from repro.plan.profiles import Inputs
+from repro.records.run import Provenance
 from repro.run.source_hash import package_folder, source_hash
 
 _RECORDED_PACKAGES = ("torch", "triton", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "scipy")
@@ -88,34 +88,34 @@ def _portable_path(value: str) -> str:
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else absolute.name
 
 
-def collect(invocation: Invocation, inputs: Inputs, threads: int, started: datetime) -> dict[str, Any]:
+def collect(invocation: Invocation, inputs: Inputs, threads: int, started: datetime) -> Provenance:
     """The record's provenance, read in the process that trained, after it trained. Holds no path, host or user."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "git_sha": invocation.git_sha,
-        "git_dirty": invocation.git_dirty,
-        "source_hash": inputs.source_hash,
-        "packages": _package_versions(),
-        "python": platform.python_version(),
-        "cpu": cpu_name(),
-        "cores": cores(),
-        "gpu": gpu,
-        "driver": gpu_driver(),
-        "threads": threads,
-        "determinism": {
+    return Provenance(
+        git_sha=invocation.git_sha,
+        git_dirty=invocation.git_dirty,
+        source_hash=inputs.source_hash,
+        packages=_package_versions(),
+        python=platform.python_version(),
+        cpu=cpu_name(),
+        cores=cores(),
+        gpu=gpu,
+        driver=gpu_driver(),
+        threads=threads,
+        determinism={
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
             "matmul_precision": torch.get_float32_matmul_precision(),
         },
-        "data": inputs.data,
-        "weights_revision": inputs.weights_revision,
-        "argv": list(invocation.argv),
-        "started": started.astimezone(UTC).isoformat(timespec="seconds"),
-        "hardware": hardware_label(cores(), cpu_name(), gpu),
-    }
+        data=inputs.data,
+        weights_revision=inputs.weights_revision,
+        argv=list(invocation.argv),
+        started=started.astimezone(UTC).isoformat(timespec="seconds"),
+        hardware=hardware_label(cores(), cpu_name(), gpu),
+    )
 
 
 def _package_versions() -> dict[str, str]:

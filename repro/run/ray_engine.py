@@ -24,12 +24,13 @@ from clamp.data import DataError
 from clamp.data.splits import data_manifest
 from clamp.system.locks import LOCK, locked
 from clamp.system.ray_tasks import TaskFailure, Tasks
+from repro.records.files import StoreError, read_run
 from repro.run import local_engine as local
 from repro.run import source_hash, store
 from repro.run.local_engine import Failure, Setting, outcome
 from repro.run.parcel import Parcel, pack, unpack
 from repro.run.progress import Progress
-from repro.run.store import Job, StoreError
+from repro.run.store import Job
 
 _POLL_SECONDS = 1.0  # to look again for a run that another command holds
 
@@ -114,7 +115,7 @@ class _Grid:
             trained = store.state(job)[0] == "done"
             if trained and not store.needs_evaluation(job, self._evaluation_hash, self._setting.data_root):
                 # another command has just done it
-                self._progress.end(job.run.name, outcome(store.read_record(job.result)))
+                self._progress.end(job.run.name, outcome(read_run(job.result)))
                 lock.close()
             else:
                 self._locks[job.folder] = lock
@@ -140,7 +141,7 @@ class _Grid:
         unpack(parcel, job)
         if returned.reason is None:
             job.error.unlink(missing_ok=True)
-            self._progress.end(job.run.name, outcome(store.read_record(job.result)))
+            self._progress.end(job.run.name, outcome(read_run(job.result)))
         else:
             self._failures.append(Failure(job, returned.reason))
             self._progress.end(job.run.name, f"failed: {returned.reason}")

@@ -50,10 +50,8 @@ def test_run_trains_publishes_and_says_what_to_read_first(grid: tuple[str, ...],
     assert Path("paper_tables/README.md").is_file()
     assert "2 runs, 0 already done" in err
     published = sorted(str(path) for path in Path("paper_tables/results").rglob("*.json"))
-    assert published == [
-        f"paper_tables/results/synthetic/synthetic/{variant}/seed0.json" for variant in ("full", "no_gate")
-    ]
-    record = json.loads(Path(published[0]).read_text())
+    assert published == [f"paper_tables/results/synthetic/synthetic/{variant}.json" for variant in ("full", "no_gate")]
+    (record,) = json.loads(Path(published[0]).read_text())
     assert record["provenance"]["argv"][:4] == ["python", "-m", "repro", "run"]
     assert str(Path.cwd()) not in Path(published[0]).read_text()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finished import write_evaluation
 
 from clamp.data import load_splits
 from clamp.evaluate import gold_spans
@@ -17,9 +18,11 @@ from repro.evaluate.conditions import conditions
 from repro.evaluate.evaluation import evaluate
 from repro.evaluate.scoring_rules import LABELS
 from repro.plan.profiles import Inputs, Run
+from repro.records.files import read_evaluation
 from repro.run import source_hash, store
 from repro.run.local_engine import EVALUATE
 from repro.run.other_data_set import OTHER_DATA_SET, is_there_another
+from repro.run.published import published
 from repro.run.store import Job
 
 GRID = ["run", "--processes", "1", "--only", "text_only", "--seeds", "1"]
@@ -60,9 +63,7 @@ def test_a_run_is_evaluated_with_its_training_and_again_only_when_evaluation_cha
     (file,) = tmp_path.glob("runs/*/text_only/*/evaluation.json")
     record = json.loads(file.read_text())
     assert record["evaluation_hash"] == source_hash.source_hash(EVALUATE.partition(":")[0])
-    assert [r["evaluation"] for r in store.published_evaluations(tmp_path / "out" / "results")] == [
-        record["evaluation"]
-    ]
+    assert [e.evaluation for e in published(tmp_path / "out" / "results")[1]] == [read_evaluation(file).evaluation]
     trained = file.with_name("result.json").read_bytes()
     file.write_text(file.read_text().replace(record["evaluation_hash"], "0" * 16))
     assert main(grid) == 0  # finished, but evaluated by other code
@@ -79,12 +80,11 @@ def test_a_run_is_evaluated_again_when_the_other_data_set_has_come(
     run = make_run("text_only", data__name="twitter2015", data__visual="none")
     job = Job(run, Inputs({}, None, ""), tmp_path / "runs")
     job.model.mkdir(parents=True)
-    record = dict.fromkeys(("profile", "experiment", "variant", "seed", "key")) | {"schema": store.SCHEMA}
-    record |= {"evaluation_hash": "now", "evaluation": {"conditions": {}}}
+    conditions: tuple[str, ...] = ()
 
     def needed() -> bool:
         is_there_another.cache_clear()
-        store.write_atomically(job.evaluation, store.record_text(record))
+        write_evaluation(job, conditions=conditions)
         return store.needs_evaluation(job, "now", tmp_path)
 
     write_twitter(tmp_path)
@@ -94,20 +94,5 @@ def test_a_run_is_evaluated_again_when_the_other_data_set_has_come(
     for file in (tmp_path / "twitter2015").iterdir():
         shutil.copy(file, tmp_path / "twitter2017")
     assert needed()
-    record["evaluation"] = {"conditions": {OTHER_DATA_SET: {}}}
+    conditions = (OTHER_DATA_SET,)
     assert not needed()
-
-
-def test_an_evaluation_never_outlives_its_run(make_job: Callable[..., Job], tmp_path: Path) -> None:
-    job = make_job()
-    cell = dict.fromkeys(("profile", "experiment", "variant", "seed", "key")) | {"schema": store.SCHEMA}
-    run = cell | {"provenance": {"started": ""}, "config": job.run.config_dict(), "result": {}}
-    evaluation = cell | {"evaluation_hash": "", "evaluation": {}}
-    for path, record in ((job.result, run), (job.evaluation, evaluation)):
-        store.write_atomically(path, store.record_text(record))
-    store.publish(job, tmp_path / "out")
-    assert store.evaluation_cell(tmp_path / "out", job.run).exists()
-    job.evaluation.unlink()
-    store.publish(job, tmp_path / "out")
-    assert store.cell(tmp_path / "out", job.run).exists()
-    assert not store.evaluation_cell(tmp_path / "out", job.run).exists()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from builders import BERT
+from finished import record_of
 from transformers import AutoConfig, AutoModel
 
 from clamp.baselines import ARCHITECTURES
@@ -19,8 +19,10 @@ from clamp.data.collate import EncodedTweets
 from clamp.encoders import word_level_tokenizer
 from clamp.pyramid import pooling_constants
 from repro.__main__ import main
-from repro.plan.profiles import Inputs, Run, plan
+from repro.plan.profiles import Inputs, plan
+from repro.records.files import cell_text, read_cell
 from repro.run import estimate, step_cost
+from repro.run.published import cell
 from repro.run.store import Job
 
 MakeJob = Callable[..., Job]
@@ -36,23 +38,20 @@ def lines(*jobs: Job, processes: int = 1) -> list[str]:
     return list(estimate.lines(jobs, None, Path("results"), processes))
 
 
-def publish(run: Run, cpu_seconds: float, **changes: object) -> None:
-    """A record of that run, as far as estimates read one."""
-    made_by = {"gpu": None, "hardware": "2 x Some CPU (no GPU)"} | changes
-    record = {
-        "schema": 1, "profile": run.profile, "experiment": run.experiment, "variant": run.variant, "seed": run.seed,
-        "key": "",
-        "config": run.config_dict(), "provenance": made_by,
-        "result": {"cost": {"cpu_seconds": cpu_seconds, "peak_memory_bytes": int(1.5e9)}},
-    }  # fmt: skip
-    file = Path("results") / run.profile / run.experiment / run.variant / f"seed{run.seed}.json"
+def publish(job: Job, cpu_seconds: float, **provenance: object) -> None:
+    """A record of that run, which took so long."""
+    record = record_of(job, **provenance)
+    cost = record.result.cost.model_copy(update={"cpu_seconds": cpu_seconds, "peak_memory_bytes": int(1.5e9)})
+    record = record.model_copy(update={"result": record.result.model_copy(update={"cost": cost})})
+    file = cell(Path("results"), job.run)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record))
+    before = read_cell(file)[0] if file.exists() else []
+    file.write_text(cell_text([*before, record], []))
 
 
 def test_published_runs_of_the_same_config_tell_how_long(make_job: MakeJob) -> None:
-    publish(make_job(seed=0).run, 500.0)
-    publish(make_job(seed=1).run, 700.0)
+    publish(make_job(seed=0), 500.0)
+    publish(make_job(seed=1), 700.0)
     jobs = [make_job(seed=seed) for seed in (1, 2, 3, 4)]
     (line,) = lines(*jobs, processes=2)
     assert line.startswith(
@@ -62,12 +61,12 @@ def test_published_runs_of_the_same_config_tell_how_long(make_job: MakeJob) -> N
 
 
 def test_other_configs_and_other_machines_do_not_count(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(make_job(train__epochs=4).run, 10.0)
-    publish(make_job("no_gate").run, 10.0, gpu="Some GPU")
+    publish(make_job(train__epochs=4), 10.0)
+    publish(make_job("no_gate"), 10.0, gpu="Some GPU")
     for job in (make_job(), make_job("no_gate")):
         (line,) = lines(job)
         assert "a matrix product reaches here" in line
-    publish(make_job().run, 10.0)
+    publish(make_job(), 10.0)
     monkeypatch.setattr(estimate, "gpu_driver", lambda: "999.1")
     (line,) = lines(make_job())
     assert "TFLOP/s" in line

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from repro.records.files import read_run
 from repro.run import store
 from repro.run.local_engine import Setting, launch
 from repro.run.progress import Progress
@@ -45,10 +46,10 @@ def test_every_run_leaves_a_whole_record(make_job: MakeJob) -> None:
     jobs = [make_job(seed=0), make_job(seed=1, train__threads=2), make_job("no_gate")]
     assert launch(jobs, 2, setting()) == []
     for job in jobs:
-        record = store.read_record(job.result)
-        assert (record["variant"], record["seed"], record["key"]) == (job.run.variant, job.run.seed, job.key)
-        assert record["config"] == job.run.config_dict()
-        assert record["provenance"]["threads"] == job.run.config.train.threads == record["result"]["threads"]
+        record = read_run(job.result)
+        assert (record.variant, record.seed, record.key) == (job.run.variant, job.run.seed, job.key)
+        assert record.config == job.run.config_dict()
+        assert record.provenance.threads == job.run.config.train.threads == record.result.cost.parameters
         assert (job.folder / "course.txt").read_text() == "from 0: 1 2 3"
         assert not job.error.exists()
 

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from clamp.data import load_splits
+from clamp.system.files import locked
 from clamp.system.lifetimes import end_with_parent
-from clamp.system.locks import locked
 from repro.run import provenance, source_hash, store
 from repro.run.progress import Progress
 from repro.run.store import Job, Record, StoreError

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clamp.system.files import written
-from clamp.system.locks import LOCK
+from clamp.system.files import is_locked, written
 from repro.plan.profiles import Inputs, Run
 from repro.run.other_data_set import OTHER_DATA_SET, is_there_another
 
@@ -93,18 +91,6 @@ def read_record(path: Path) -> Record:
     if not any(record.keys() >= _OF_EVERY_RECORD | fields for fields in _OF_SOME):
         raise StoreError(f"{path}: not a whole record")
     return record
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process trains that run at this moment."""
-    try:
-        with open(folder / LOCK) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def state(job: Job) -> tuple[State, str | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clamp.system.locks import locked
+from clamp.system.files import is_locked, locked
 from repro.run import store
 from repro.run.parcel import pack, unpack
 from repro.run.store import Job, StoreError
@@ -59,6 +59,6 @@ def test_who_does_not_wait_is_told_that_a_run_is_held(job: Job) -> None:
     with locked(job.folder):
         with pytest.raises(BlockingIOError), locked(job.folder, wait=False):
             pass
-        assert store.is_locked(job.folder)
+        assert is_locked(job.folder)
     with locked(job.folder, wait=False):
-        assert store.is_locked(job.folder)
+        assert is_locked(job.folder)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clamp.system.locks import locked
+from clamp.system.files import locked
 from repro.run import store
 from repro.run.store import Job, StoreError
 

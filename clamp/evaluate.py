@@ -77,12 +77,9 @@ def predict(model: Tagger, data: EncodedTweets, *, pointing: bool = False, batch
 
 def _gold_span_polarities(tweet: Tweet, log_probs_TC: Tensor) -> list[np.ndarray]:
     """p(polarity) of every gold aspect; uniform, which scoring reads as POS, where truncation cut its words."""
-    return [
-        polarity_probabilities(log_probs_TC, aspect.start, aspect.end).numpy()
-        if aspect.end <= len(log_probs_TC)
-        else UNIFORM
-        for aspect in tweet.aspects
-    ]
+    read = [aspect for aspect in tweet.aspects if aspect.end <= len(log_probs_TC)]
+    rows = iter(polarity_probabilities(log_probs_TC[None], [(0, aspect.start, aspect.end) for aspect in read]).numpy())
+    return [next(rows) if aspect.end <= len(log_probs_TC) else UNIFORM for aspect in tweet.aspects]
 
 
 def cells_of_regions(level: Level, grid: Grid, cells: int) -> list[set[int]]:

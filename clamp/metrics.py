@@ -91,18 +91,40 @@ def polarity_scores(probabilities_N3: ArrayLike, gold_N: ArrayLike) -> PolarityS
     return PolarityScores(float((predicted_N == gold_N).mean()), float(np.mean(f1_by_class)), len(gold_N))
 
 
-def expected_calibration_error(probabilities_NC: ArrayLike, gold_N: ArrayLike, bins: int = 15) -> float:
-    """The mean gap between confidence and accuracy over equal-width confidence bins, weighted by their size, in 0..1.
+BINS = 15  # of confidence
 
-    Confidence is the largest probability of a row; bins are open on the left, so that 1 falls into the last one
-    (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3). 0 where there is no row.
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceBins:
+    """Of each bin of confidence, of equal width over 0..1: how many predictions, the sum of their confidence, and how
+    many are right."""
+
+    count: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+
+    @property
+    def calibration_error(self) -> float:
+        """The mean gap between confidence and accuracy, weighted by the bins' sizes, in 0..1; 0 of no prediction."""
+        return float(np.abs(self.right - self.confidence).sum() / max(self.count.sum(), 1))
+
+
+def confidence_bins(probabilities_NC: ArrayLike, gold_N: ArrayLike, bins: int = BINS) -> ConfidenceBins:
+    """Predictions by their confidence, the largest probability of a row.
+
+    Bins are open on the left, so that 1 falls into the last one (Guo et al., On Calibration of Modern Neural Networks,
+    ICML 2017, equation 3, of which `calibration_error` is the sum).
     """
     gold_N = np.asarray(gold_N, dtype=np.int64)
+    probabilities_NC = np.asarray(probabilities_NC, dtype=np.float64).reshape(len(gold_N), -1)
     if not len(gold_N):
-        return 0.0
-    probabilities_NC = np.asarray(probabilities_NC, dtype=np.float64)
+        return ConfidenceBins(*(np.zeros(bins) for _ in range(3)))
     confidence_N = probabilities_NC.max(axis=1)
-    correct_N = probabilities_NC.argmax(axis=1) == gold_N
+    right_N = probabilities_NC.argmax(axis=1) == gold_N
     bin_N = np.digitize(confidence_N, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
-    gap_by_bin = np.bincount(bin_N, weights=correct_N - confidence_N, minlength=bins)
-    return float(np.abs(gap_by_bin).sum() / len(gold_N))
+    return ConfidenceBins(*(np.bincount(bin_N, weights=w, minlength=bins) for w in (None, confidence_N, right_N)))
+
+
+def expected_calibration_error(probabilities_NC: ArrayLike, gold_N: ArrayLike, bins: int = BINS) -> float:
+    """The calibration error of predictions (N, C) whose right columns are `gold_N`, in 0..1; 0 where there is none."""
+    return confidence_bins(probabilities_NC, gold_N, bins).calibration_error

@@ -151,11 +151,17 @@ class AspectHead(nn.Linear):
         return F.cross_entropy(logits_BT3.flatten(0, 1).float(), aspect_BT.flatten(), ignore_index=IGNORED)
 
 
-def polarity_probabilities(log_probs_TC: Tensor, start: int, end: int) -> Tensor:
-    """(3,) p(polarity) of a given span: the product of its joint tag probabilities, renormalised over POLARITIES."""
-    scores = [
-        log_probs_TC[start, TAG_INDEX[f"B-{polarity}"]]
-        + log_probs_TC[start + 1 : end, TAG_INDEX[f"I-{polarity}"]].sum()
-        for polarity in POLARITIES
-    ]
-    return torch.softmax(torch.stack(scores), dim=0)
+def polarity_probabilities(log_probs_BTC: Tensor, spans_N3: Sequence[tuple[int, int, int]]) -> Tensor:
+    """(N, 3) p(polarity) of spans (tweet, start, end): the rule of MASC, here and for aspects that a model found.
+
+    It is the product of a span's joint tag probabilities, B- of a polarity and then I-, renormalised over POLARITIES.
+    """
+    place_N3 = torch.tensor(spans_N3, dtype=torch.int64, device=log_probs_BTC.device).reshape(-1, 3)
+    tweet_N, start_N, end_N = place_N3.unbind(dim=1)
+    begins, continues = ([TAG_INDEX[f"{prefix}-{polarity}"] for polarity in POLARITIES] for prefix in "BI")
+    later_N3 = log_probs_BTC.new_zeros(len(place_N3), len(POLARITIES))
+    for step in range(1, max((end - start for _, start, end in spans_N3), default=1)):
+        word_N = torch.minimum(start_N + step, end_N - 1)
+        log_probs_N3 = log_probs_BTC[tweet_N, word_N][:, continues]
+        later_N3 = later_N3 + log_probs_N3.masked_fill((start_N + step >= end_N)[:, None], 0.0)
+    return torch.softmax(log_probs_BTC[tweet_N, start_N][:, begins] + later_N3, dim=1)

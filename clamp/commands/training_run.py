@@ -36,8 +36,7 @@ from clamp.data.own_data import has_proxies, proxy_fields
 from clamp.data.splits import Splits
 from clamp.encoders import locate_weights, one_line_errors
 from clamp.inference.model_card import model_card
-from clamp.system.files import written
-from clamp.system.locks import locked
+from clamp.system.files import locked, written
 from clamp.training.checkpoint import CHECKPOINT
 from clamp.training.distributed import is_distributed, train_distributed
 from clamp.training.train import TrainingDiverged, train

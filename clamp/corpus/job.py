@@ -9,7 +9,6 @@ every window is done, or done again.
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -32,12 +31,12 @@ from clamp.inference.decoding import Readout
 from clamp.inference.forward import Seen, seen_in
 from clamp.inference.prediction import Prediction
 from clamp.inference.predictor import Predictor
-from clamp.system.files import written
+from clamp.system.files import LOCK, locked, written
 
 WINDOW = 4096  # rows; few enough for the memory, enough to find tweets of the same length
 _AHEAD = 16  # batches that may be made before the model has answered
 _TOGETHER = 8  # batches whose tags are decoded at once
-_STATE, _LOCK = "state.json", "lock"
+_STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,19 @@ def begun(predictor: Predictor, request: Request) -> Iterator[int]:
         "regions": request.regions,
         "window": WINDOW,
     }
-    request.folder.mkdir(parents=True, exist_ok=True)
-    with (request.folder / _LOCK).open("w") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, forks of this process do not inherit it
-        except OSError:
-            raise ConfigError(f"{request.out}: another process is predicting to this file") from None
+    with _held(request):
         for file in request.folder.glob("*.tmp"):
             file.unlink(missing_ok=True)  # of a process that is just ending
         yield _rows_of(request, state)
+
+
+@contextmanager
+def _held(request: Request) -> Iterator[None]:
+    try:
+        with locked(request.folder, wait=False):
+            yield
+    except BlockingIOError:
+        raise ConfigError(f"{request.out}: another process is predicting to this file") from None
 
 
 def _check(request: Request) -> None:
@@ -241,6 +244,6 @@ def _merge(request: Request, merger: Merger, file: Path, parts: Sequence[Path]) 
 def _remove(request: Request) -> None:
     """The state first: without it what is left counts for nothing."""
     (request.folder / _STATE).unlink()
-    for file in [*request.folder.glob("part-*.jsonl"), request.folder / _LOCK]:
+    for file in [*request.folder.glob("part-*.jsonl"), request.folder / LOCK]:
         file.unlink()
     request.folder.rmdir()

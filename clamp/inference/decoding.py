@@ -14,18 +14,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from clamp.config import Level
-from clamp.data.schema import POLARITIES, Polarity
+from clamp.data.schema import Polarity
 from clamp.inference.forward import Seen
 from clamp.inference.prediction import FoundAspect, Prediction, Region
 from clamp.inference.request_record import Record
 from clamp.model import Tagger
 from clamp.pyramid import Grid, regions_of
-from clamp.tagging import TAG_INDEX, Span
+from clamp.tagging import Span, polarity_probabilities
 
 REGIONS_SHOWN = 3  # of an aspect
-
-_BEGINS = [TAG_INDEX[f"B-{polarity}"] for polarity in POLARITIES]
-_CONTINUES = [TAG_INDEX[f"I-{polarity}"] for polarity in POLARITIES]
 
 
 class Readout:
@@ -45,7 +42,7 @@ class Readout:
         logits_BTC = _joined([each.logits_BTC for each in seen], longest)
         mask_BT = _joined([each.mask_BT for each in seen], longest)
         spans = self._decoder.decode(logits_BTC, mask_BT)
-        probabilities = _polarity_probabilities(logits_BTC, spans)
+        probabilities = _probabilities(logits_BTC, spans)
         rest = iter(spans)
         regions = [
             row for each in seen for row in _regions(each, list(islice(rest, len(each.mask_BT))), self._tokenizer)
@@ -84,19 +81,10 @@ def _aspect(
     return FoundAspect(start, end, record.text[first:last], polarity, probabilities, first, last, regions)
 
 
-def _polarity_probabilities(
-    logits_BTC: Tensor, spans: Sequence[Sequence[Span]]
-) -> list[list[tuple[float, float, float]]]:
-    """Of every span: `clamp.tagging.polarity_probabilities`, for all of them at once."""
-    log_probs_BTC = logits_BTC.double().log_softmax(dim=-1).numpy()
-    place_N3 = np.array([(b, *span[:2]) for b, row in enumerate(spans) for span in row], dtype=np.int64).reshape(-1, 3)
-    tweet_N, start_N, end_N = place_N3.T
-    # sums over the words up to and including each: the difference of two is the sum over a span's later words
-    summed_BT3 = log_probs_BTC[..., _CONTINUES].cumsum(axis=1)
-    later_N3 = summed_BT3[tweet_N, end_N - 1] - summed_BT3[tweet_N, start_N]
-    scores_N3 = log_probs_BTC[tweet_N, start_N][:, _BEGINS] + later_N3
-    shares_N3 = np.exp(scores_N3 - scores_N3.max(axis=1, keepdims=True))
-    rows = iter((shares_N3 / shares_N3.sum(axis=1, keepdims=True)).tolist())
+def _probabilities(logits_BTC: Tensor, spans: Sequence[Sequence[Span]]) -> list[list[tuple[float, float, float]]]:
+    """p(polarity) of every span."""
+    places = [(b, *span[:2]) for b, row in enumerate(spans) for span in row]
+    rows = iter(polarity_probabilities(logits_BTC.double().log_softmax(dim=-1), places).tolist())
     return [[(*next(rows),) for _ in row] for row in spans]
 
 

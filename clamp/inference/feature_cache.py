@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from clamp.model import Tagger
+from clamp.system.files import written
 
 _SLACK = 0.1  # of the limit is written between two listings of the folder, so that not every write has to list it
 _DIGEST = 32  # bytes of sha256, before the safetensors of an entry
@@ -100,15 +100,9 @@ class FolderStore:
         file = self._file(key)
         file.parent.mkdir(exist_ok=True)
         body = save({"features": features.detach().cpu().contiguous()})
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:  # without fsync: what a crash damages is encoded again
-                stream.write(hashlib.sha256(body).digest() + body)
-            with contextlib.suppress(FileNotFoundError):  # evicted by another process before it was complete
-                os.replace(temporary, file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        # not durable: what a crash damages is encoded again; not found: another process evicted what was half written
+        with contextlib.suppress(FileNotFoundError), written(file, durable=False) as stream:
+            stream.write(hashlib.sha256(body).digest() + body)
         self._unlisted += _DIGEST + len(body)
         if self._unlisted > _SLACK * self.limit_bytes:
             self._evict()

@@ -16,7 +16,7 @@ from clamp.inference.feature_cache import FolderStore, cached_features
 from clamp.model import Tagger
 from repro.efficiency.steps import precision
 from repro.efficiency.systems import Size, make_batch
-from repro.efficiency.timing import Rounds, in_turns, ratios, spread
+from repro.efficiency.timing import Rounds, ratios, spread, timed_rounds
 
 PASSES = ("no cache", "first pass", "second pass")
 _AMPLE = 2**40
@@ -71,7 +71,7 @@ def passes(model: Tagger, batches: list[Batch], rounds: Rounds, device: torch.de
     for _ in range(rounds.least):
         with TemporaryDirectory() as temporary:
             folders = dict(zip(PASSES, (None, Path(temporary), Path(temporary)), strict=True))
-            timed = in_turns({name: read(name, folder) for name, folder in folders.items()}, Rounds(1, 0.0), device)
+            timed = timed_rounds({name: read(name, folder) for name, folder in folders.items()}, Rounds(1, 0.0), device)
         for name in PASSES:
             seconds[name] += timed[name]
         pairs = zip(outputs[PASSES[1]], outputs[PASSES[2]], strict=True)

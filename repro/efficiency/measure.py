@@ -31,7 +31,7 @@ from repro.efficiency.memory import peaks
 from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH, PROFILE_VARIANTS, SCHEMA
 from repro.efficiency.steps import infer, inference_parts, make_optimiser, train, training_parts
 from repro.efficiency.systems import ENCODERS, GENERATIVE, PAPER, TINY, Encoders, Size, build, make_batch, systems
-from repro.efficiency.timing import Call, Rounds, Seconds, in_turns, ratios, spread
+from repro.efficiency.timing import Call, Rounds, Seconds, ratios, spread, timed_rounds
 from repro.plan.profiles import Inputs
 from repro.records.measurements import CostReport, read_reports
 from repro.run import provenance
@@ -159,9 +159,9 @@ class Bench:
                 for name, model in shown.items()
             }
             if count == SMALL:
-                in_turns(calls, Rounds(2, 0.0), self.device)  # first calls allocate, and on CUDA compile
+                timed_rounds(calls, Rounds(2, 0.0), self.device)  # first calls allocate, and on CUDA compile
             rounds = {SMALL: self.effort.small, LARGE: self.effort.large}.get(count, self.effort.between)
-            yield from _timed(in_turns(calls, rounds, self.device), {"batch": count})
+            yield from _timed(timed_rounds(calls, rounds, self.device), {"batch": count})
 
     def _sizes(self) -> Iterator[Row]:
         """Images of other sizes, then texts of other lengths."""
@@ -177,7 +177,7 @@ class Bench:
     def _of_size(self, models: dict[str, nn.Module], batch: Any, facts: Row) -> Iterator[Row]:
         calls = {name: partial(infer, model, batch) for name, model in models.items()}
         counted = {name: flops(models[name], call) for name, call in calls.items()}  # and warms up
-        for row in _timed(in_turns(calls, self.effort.sizes, self.device), facts):
+        for row in _timed(timed_rounds(calls, self.effort.sizes, self.device), facts):
             yield row | {"flops": counted[row["variant"]]}
 
     def _inference_parts(self) -> Iterator[Row]:
@@ -196,8 +196,8 @@ class Bench:
             calls[name] = partial(train, model.train(), batch, optimisers)
             if name == self.own:
                 by_part = partial(training_parts, self._clamp(), batch, optimisers)
-        in_turns(calls, Rounds(1, 0.0), self.device)  # an optimiser's first step makes its state
-        yield from _timed(in_turns(calls, self.effort.training, self.device), {"batch": TRAINING})
+        timed_rounds(calls, Rounds(1, 0.0), self.device)  # an optimiser's first step makes its state
+        yield from _timed(timed_rounds(calls, self.effort.training, self.device), {"batch": TRAINING})
         self._clamp().train()
         yield from _by_part(by_part, self.effort.parts, TRAINING)
         for model in self.models.values():
@@ -220,12 +220,12 @@ class Bench:
             eager: dict[str, Call] = {n: partial(infer, self.models[n], batch) for n in (ENCODERS, "clamp_torch")}
             programs = self._programs(what, form, batch)
             taken = {name: _seconds(program) for name, program in programs.items()}
-            both = in_turns({ENCODERS: eager[ENCODERS]} | programs, self.effort.compiled, self.device)
+            both = timed_rounds({ENCODERS: eager[ENCODERS]} | programs, self.effort.compiled, self.device)
             for row in _timed(both, {"compiled": what, "form": form, "batch": count}):
                 name = row["variant"]
                 if name in programs:
                     calls = {"eager": eager[name], "compiled": programs[name]}
-                    alone = in_turns(calls, self.effort.compiled, self.device)
+                    alone = timed_rounds(calls, self.effort.compiled, self.device)
                     gain = ratios(alone["compiled"], alone["eager"])
                     yield row | {"gain": gain, "compilation_seconds": taken[name]}
             torch.compiler.reset()  # programs of one class count together, and torch keeps but a few
@@ -247,8 +247,8 @@ class Bench:
     def _profile(self) -> Iterator[Row]:
         made = profile.made(PROFILE_VARIANTS, SMALL, self.device)
         calls = {name: partial(infer, model, batch) for name, (model, batch) in made.items()}
-        in_turns(calls, Rounds(2, 0.0), self.device)
-        timed = in_turns(calls, self.effort.profile, self.device)
+        timed_rounds(calls, Rounds(2, 0.0), self.device)
+        timed = timed_rounds(calls, self.effort.profile, self.device)
         yield from _timed(timed, {"batch": SMALL}, reference="full")
 
     def _memory(self) -> Iterator[Row]:
@@ -289,7 +289,7 @@ def _timed(seconds: Seconds, facts: Row, reference: str = ENCODERS) -> Iterator[
 
 def _by_part(call: Callable[[], dict[str, float]], rounds: Rounds, batch: int) -> Iterator[Row]:
     found: list[dict[str, float]] = []
-    in_turns({"": lambda: found.append(call())}, rounds, torch.device("cpu"))
+    timed_rounds({"": lambda: found.append(call())}, rounds, torch.device("cpu"))
     for part in found[0]:
         yield {"part": part, "batch": batch, "ms": spread([seconds[part] for seconds in found], 1e3)}
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from kernels.bench.measure.timing import in_turns
 
 Call = Callable[[], object]
 Seconds = dict[str, list[float]]  # name -> one duration a round, in seconds
@@ -28,22 +31,25 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def in_turns(calls: Mapping[str, Call], rounds: Rounds, device: torch.device) -> Seconds:
+def timed_rounds(calls: Mapping[str, Call], rounds: Rounds, device: torch.device) -> Seconds:
     """Each call once a round, in rotating order; every list has one entry a round."""
-    names = list(calls)
-    found: Seconds = {name: [] for name in names}
+
+    def measure(name: str) -> list[float]:
+        synchronise(device)
+        start = time.perf_counter()
+        calls[name]()
+        synchronise(device)
+        return [time.perf_counter() - start]
+
+    return in_turns(list(calls), measure, _until_spent(rounds))
+
+
+def _until_spent(rounds: Rounds) -> Iterator[int]:
     begun = time.perf_counter()
-    turn = 0
-    while turn < rounds.least or time.perf_counter() - begun < rounds.seconds:
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
-            synchronise(device)
-            start = time.perf_counter()
-            calls[name]()
-            synchronise(device)
-            found[name].append(time.perf_counter() - start)
-        turn += 1
-    return found
+    for done in itertools.count():
+        if done >= rounds.least and time.perf_counter() - begun >= rounds.seconds:
+            return
+        yield done
 
 
 def spread(values: list[float], factor: float = 1.0) -> Spread:

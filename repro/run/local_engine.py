@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from clamp.data import load_splits
+from clamp.system.files import locked
 from clamp.system.lifetimes import end_with_parent
-from clamp.system.locks import locked
 from repro.records.evaluation import Evaluation, EvaluationRecord
 from repro.records.files import StoreError, read_run, write_atomically, write_record
 from repro.records.run import Result, RunRecord

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clamp.system.locks import LOCK
+from clamp.system.files import LOCK
 from repro.records.files import write_atomically
 from repro.run import store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clamp.system.locks import locked
+from clamp.system.files import locked
 from repro.plan.profiles import Run
 from repro.records.evaluation import EvaluationRecord
 from repro.records.files import cell_text, read_cell, read_evaluation, read_run, write_atomically

@@ -22,7 +22,7 @@ from pathlib import Path
 from clamp.config import ConfigError
 from clamp.data import DataError
 from clamp.data.splits import data_manifest
-from clamp.system.locks import LOCK, locked
+from clamp.system.files import LOCK, locked
 from clamp.system.ray_tasks import TaskFailure, Tasks
 from repro.records.files import StoreError, read_run
 from repro.run import local_engine as local

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from clamp.system.locks import LOCK
+from clamp.system.files import is_locked
 from repro.plan.profiles import Inputs, Run
 from repro.records.evaluation import EvaluationRecord
 from repro.records.files import StoreError, read_evaluation, read_run
@@ -52,18 +51,6 @@ class Job:
     @property
     def error(self) -> Path:
         return self.folder / "error.txt"
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process trains that run at this moment."""
-    try:
-        with open(folder / LOCK) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def state(job: Job) -> tuple[State, str | None]:

@@ -184,6 +184,6 @@ def test_polarity_of_a_given_span_by_hand() -> None:
     ):  # fmt: skip
         probs_TC[t, TAG_INDEX[tag]] = p
     products = torch.tensor([0.4 * 0.1, 0.2 * 0.5, 0.1 * 0.2])
-    torch.testing.assert_close(polarity_probabilities(probs_TC.log(), 1, 3), products / products.sum())
+    torch.testing.assert_close(polarity_probabilities(probs_TC.log()[None], [(0, 1, 3)])[0], products / products.sum())
     one_word = torch.tensor([0.4, 0.2, 0.1]) / 0.7
-    torch.testing.assert_close(polarity_probabilities(probs_TC.log(), 1, 2), one_word)
+    torch.testing.assert_close(polarity_probabilities(probs_TC.log()[None], [(0, 1, 2)])[0], one_word)

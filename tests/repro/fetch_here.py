@@ -9,7 +9,7 @@ import json
 import sys
 
 from repro.__main__ import main
-from repro.fetch import addresses, fetch
+from repro.fetch import addresses, data_set
 from repro.fetch.addresses import Places
 from repro.fetch.download import Rules
 
@@ -17,13 +17,13 @@ from repro.fetch.download import Rules
 def fetch_from(address: str, sums: dict[str, str], arguments: list[str]) -> int:
     """The command's exit code; its patience is a test's."""
     addresses.ANNOTATION_SHA256.update(sums)
-    real_run, places = fetch.run, Places(f"{address}/{{dataset}}/{{split}}.json", f"{address}/images/{{image_id}}")
+    real_run, places = data_set.run, Places(f"{address}/{{dataset}}/{{split}}.json", f"{address}/images/{{image_id}}")
     rules = Rules(tries=2, first_pause=0.01, longest_pause=1.0, timeout=0.7, loopback=True)
-    fetch.run = lambda *args, **options: real_run(*args, **options, places=places, rules=rules)
+    data_set.run = lambda *args, **options: real_run(*args, **options, places=places, rules=rules)
     try:
         return main(["fetch", *arguments])
     finally:
-        fetch.run = real_run
+        data_set.run = real_run
 
 
 if __name__ == "__main__":

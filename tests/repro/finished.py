@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import fake_training
@@ -28,7 +29,7 @@ def record_of(job: Job, started: str = STARTED, **provenance: object) -> RunReco
         "data": inputs.data, "weights_revision": inputs.weights_revision, "argv": [], "started": started,
         "hardware": "2 x Some CPU (no GPU)",
     }  # fmt: skip
-    result, config = fake_training.result(job.run.config), job.run.config_dict()
+    result, config = fake_training.result(job.run.config), json.loads(json.dumps(job.run.config_dict()))
     return RunRecord.model_validate(
         {**head_of(job), "config": config, "result": result, "provenance": {**made_by, **provenance}}
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +104,7 @@ def compare(
                 del ready[name]  # what fails in eager mode is not captured either
                 calls.pop(name, None)
                 yield {**row, "error": explain(error)}
-        for name, milliseconds in _in_turns(device, variants, calls, seconds).items():
+        for name, milliseconds in _timed_in_turns(device, variants, calls, seconds).items():
             p10, p50, p90 = np.percentile(milliseconds, [10, 50, 90]).round(6).tolist()
             row = {**facts, "variant": name, "launch": launch, "ms": {"p10": p10, "p50": p50, "p90": p90}}
             row |= {"calls": len(milliseconds), "inputs": len(samples)}
@@ -118,21 +118,32 @@ def _call(device: Device, variant: Variant, sample: Sample, launch: str) -> Call
     return device.graph(step) if launch == "graph" else step
 
 
-def _in_turns(
+def _timed_in_turns(
     device: Device, variants: Mapping[str, Variant], calls: Mapping[str, list[Call]], seconds: float
 ) -> dict[str, list[float]]:
     names = list(calls)
     rotation = {name: itertools.cycle(calls[name]) for name in names}
-    found: dict[str, list[float]] = {name: [] for name in names}
     turns = 1 if device.rehearses else _TURNS
     count = dict.fromkeys(names, 1)
     for name in names if turns > 1 else ():
         with variants[name].context():
             estimate = min(device.times(calls[name]))
         count[name] = min(max(int(1e3 * seconds / turns / estimate), 1), _MOST_CALLS_A_TURN)
-    for turn in range(turns):
+
+    def measure(name: str) -> list[float]:
+        with variants[name].context():
+            return device.times(list(itertools.islice(rotation[name], count[name])))
+
+    return in_turns(names, measure, range(turns))
+
+
+def in_turns(
+    names: Sequence[str], measure: Callable[[str], list[float]], turns: Iterable[object]
+) -> dict[str, list[float]]:
+    """What `measure` found of each name, once a turn in another order each time: what drifts meets all alike."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for turn, _ in enumerate(turns):
         shift = turn % max(len(names), 1)
-        for name in names[shift:] + names[:shift]:
-            with variants[name].context():
-                found[name] += device.times(list(itertools.islice(rotation[name], count[name])))
+        for name in [*names[shift:], *names[:shift]]:
+            found[name] += measure(name)
     return found

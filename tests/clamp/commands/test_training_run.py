@@ -17,7 +17,7 @@ from clamp.__main__ import main
 from clamp.commands.training_run import own_config
 from clamp.data import VOCABULARY
 from clamp.encoders import word_level_tokenizer
-from clamp.system.locks import locked
+from clamp.system.files import locked
 from clamp.training.train import TrainingDiverged
 
 ROOT = Path(__file__).parents[3]

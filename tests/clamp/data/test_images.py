@@ -116,10 +116,11 @@ def test_damaged_files_are_read_or_refused(
 
 def test_the_sample_photographs_load(data_root: Path) -> None:
     files = sorted((data_root / "images").glob("*.jpg"))
-    assert len(files) == 7
+    assert len(files) == 17
     for file in files:
         pixels = read_image(file)
         assert pixels.dtype == np.uint8
         assert pixels.shape[2] == 3
         assert min(pixels.shape[:2]) >= 100
-        assert pixels.std() > 10
+        # this one says "image not found"; peers put it in the place of broken ones
+        assert (pixels.std() > 10) == (file.name != "17_06_4705.jpg")

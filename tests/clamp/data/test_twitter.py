@@ -157,8 +157,10 @@ def test_real_images_of_the_sample_are_found(data_root: Path, caplog: pytest.Log
         for name, split in COUNTS
     }
     assert found == dict.fromkeys(COUNTS, 0) | {
-        ("twitter2015", "train"): 2,
+        ("twitter2015", "train"): 7,
+        ("twitter2015", "dev"): 2,
         ("twitter2015", "test"): 1,
-        ("twitter2017", "train"): 4,
+        ("twitter2017", "train"): 6,
+        ("twitter2017", "test"): 1,
     }
     assert len(caplog.messages) == len(COUNTS)

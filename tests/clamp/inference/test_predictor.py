@@ -72,7 +72,7 @@ def test_probabilities_are_those_of_a_given_span(predictor: Predictor) -> None:
         with torch.no_grad():
             log_probs_BTC = model(data.batch([index])).tag_logits_BTC.double().log_softmax(dim=-1)
         for aspect in prediction.aspects:
-            expected = polarity_probabilities(log_probs_BTC[0], aspect.start, aspect.end).tolist()
+            expected = polarity_probabilities(log_probs_BTC, [(0, aspect.start, aspect.end)])[0].tolist()
             assert aspect.probabilities == pytest.approx(expected, abs=1e-5)  # float32 states in other batches
             assert aspect.probability == aspect.probabilities[("POS", "NEU", "NEG").index(aspect.polarity)]
             several_words += aspect.end - aspect.start > 1

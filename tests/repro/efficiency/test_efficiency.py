@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from repro.evidence.measurements import KINDS, read_efficiency, rows_of
 from torch import nn
 
 from clamp.config import ConfigError
@@ -35,8 +36,7 @@ from repro.efficiency.names import (
     TEXT,
 )
 from repro.efficiency.systems import CLAMP, ENCODERS, TINY, Encoders, build, make_batch, systems
-from repro.efficiency.timing import Rounds, in_turns, ratios, spread
-from repro.report.tables.costs.efficiency import KINDS, read_reports, rows_of
+from repro.efficiency.timing import Rounds, ratios, spread, timed_rounds
 from repro.run import store
 
 CPU = torch.device("cpu")
@@ -59,13 +59,13 @@ def clamp_of(models: dict[str, nn.Module]) -> Clamp:
 
 def test_every_call_has_its_turn_in_every_round() -> None:
     order: list[str] = []
-    found = in_turns({name: partial(order.append, name) for name in "abc"}, Rounds(4, 0.0), CPU)
+    found = timed_rounds({name: partial(order.append, name) for name in "abc"}, Rounds(4, 0.0), CPU)
     assert order == list("abcbcacababc")
     assert {name: len(values) for name, values in found.items()} == dict.fromkeys("abc", 4)
 
 
 def test_rounds_go_on_until_the_time_is_spent() -> None:
-    found = in_turns({"a": partial(time.sleep, 0.01)}, Rounds(1, 0.05), CPU)
+    found = timed_rounds({"a": partial(time.sleep, 0.01)}, Rounds(1, 0.05), CPU)
     assert 2 <= len(found["a"]) <= 6
     assert min(found["a"]) >= 0.01
 
@@ -189,7 +189,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_section_yields_its_rows(rehearsal: Path) -> None:
-    report = read_reports(rehearsal / "results" / "efficiency")["cpu"]
+    report = read_efficiency(rehearsal / "results" / "efficiency")["cpu"]
     assert report["quick"]
     assert {name for name, outcome in report["sections"].items() if "error" in outcome} == set()
     assert report["sections"]["compiled"]["skipped"]
@@ -263,7 +263,7 @@ def test_fewer_seconds_leave_the_least_rounds() -> None:
 
 def test_records_are_not_disturbed(rehearsal: Path) -> None:
     assert store.published(rehearsal / "results") == []
-    assert set(read_reports(rehearsal / "results" / "efficiency")) < set(KINDS)
+    assert set(read_efficiency(rehearsal / "results" / "efficiency")) < set(KINDS)
 
 
 def test_compiled_systems_are_timed_against_each_other_and_against_themselves(monkeypatch: pytest.MonkeyPatch) -> None:

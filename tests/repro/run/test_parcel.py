@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clamp.system.locks import locked
-from repro.run import store
+from clamp.system.files import is_locked, locked
+from repro.records.files import write_atomically
 from repro.run.parcel import pack, unpack
 from repro.run.store import Job, StoreError
 
@@ -40,7 +40,7 @@ def test_what_is_unpacked_is_what_was_packed(job: Job, tmp_path: Path) -> None:
 
 def test_the_result_comes_last(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = replace(job, runs=tmp_path / "there")
-    write, written = store.write_atomically, []
+    write, written = write_atomically, []
 
     def write_all_but_one(path: Path, content: str | bytes) -> None:
         if len(written) == 2:
@@ -48,7 +48,7 @@ def test_the_result_comes_last(job: Job, tmp_path: Path, monkeypatch: pytest.Mon
         written.append(path.name)
         write(path, content)
 
-    monkeypatch.setattr(store, "write_atomically", write_all_but_one)
+    monkeypatch.setattr("repro.run.parcel.write_atomically", write_all_but_one)
     with pytest.raises(StoreError, match="full"):
         unpack(pack(job.folder), there)
     assert written == ["evaluation.json", "weights.bin"]
@@ -59,6 +59,6 @@ def test_who_does_not_wait_is_told_that_a_run_is_held(job: Job) -> None:
     with locked(job.folder):
         with pytest.raises(BlockingIOError), locked(job.folder, wait=False):
             pass
-        assert store.is_locked(job.folder)
+        assert is_locked(job.folder)
     with locked(job.folder, wait=False):
-        assert store.is_locked(job.folder)
+        assert is_locked(job.folder)

@@ -63,8 +63,9 @@ def test_an_invocation_names_the_commit_and_whether_sources_differ_from_it(repos
 
 def test_collected_facts_are_complete_and_tell_nothing_of_the_owner(tmp_path: Path) -> None:
     inputs = Inputs({"train.json": "00"}, "w", "s")
-    facts = provenance.collect(Invocation(("python",), None, None), inputs, 3, datetime(2025, 1, 2, tzinfo=UTC))
-    text = json.dumps(facts)
+    made_by = provenance.collect(Invocation(("python",), None, None), inputs, 3, datetime(2025, 1, 2, tzinfo=UTC))
+    text = made_by.model_dump_json()
+    facts = json.loads(text)
     wanted = (
         "git_sha git_dirty source_hash packages python cpu cores gpu driver threads determinism data weights_revision "
         "argv started hardware"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from local_ray import Nodes, a_cluster, parent_of, wait_for
 
+from clamp.system.files import is_locked
 from repro.__main__ import main
 from repro.plan.profiles import Inputs, Run
 from repro.records.files import read_evaluation
@@ -196,7 +197,7 @@ def test_a_store_that_cannot_be_written_stops_everything(
     with pytest.raises(StoreError, match="cannot write"):
         ray_engine.launch(jobs, 3, setting("train_a_model_on_a_node"), on(nodes))
     wait_for(lambda: not any(parent_of(pid) for *_, pid, _ in nodes.starts()))
-    assert not any(store.is_locked(job.folder) for job in jobs)
+    assert not any(is_locked(job.folder) for job in jobs)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from finished import finish
 
-from clamp.system.locks import locked
+from clamp.system.files import locked
 from repro.records.files import write_atomically
 from repro.run import store
 from repro.run.store import Job

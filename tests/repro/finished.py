@@ -30,9 +30,10 @@ def record_of(job: Job, started: str = STARTED, **provenance: object) -> RunReco
         "hardware": "2 x Some CPU (no GPU)",
     }  # fmt: skip
     result, config = fake_training.result(job.run.config), json.loads(json.dumps(job.run.config_dict()))
-    return RunRecord.model_validate(
+    record = RunRecord.model_validate(
         {**head_of(job), "config": config, "result": result, "provenance": {**made_by, **provenance}}
     )
+    return RunRecord.model_validate_json(record.model_dump_json())  # rounded, as it is on disk
 
 
 def finish(job: Job, started: str = STARTED) -> RunRecord:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from repro.records.part import Part, Real
 from repro.records.run import Head, SpanCounts
 
@@ -10,13 +12,6 @@ class ConditionScores(Part):
     joint: SpanCounts
     mate: SpanCounts
     masc_accuracy: Real
-
-
-class Rules(Part):
-    """Scores of the same predictions by rule of scoring, in 0..1."""
-
-    joint: dict[str, Real]
-    masc: dict[str, Real]
 
 
 class Calibration(Part):
@@ -61,7 +56,7 @@ class LookedFor(Part):
     start: int
     end: int
     gold: str
-    predicted: str
+    predicted: str | None  # None where the aspect was not found
     region: int
     told_by: str
 
@@ -72,7 +67,7 @@ class StageMaps(Part):
     level: str
     grid: list[int]
     maps: list[list[float]]
-    gate: list[float]
+    gate: list[float] | None  # None without a gate
 
 
 class AttentionMaps(Part):
@@ -102,7 +97,7 @@ class Evaluation(Part):
 
     clean: ConditionScores
     conditions: dict[str, ConditionScores]
-    rules: Rules
+    rules: dict[Literal["joint", "masc"], dict[str, Real]]  # F1 of the same predictions by rule of scoring
     mechanism: Mechanism | None = None
 
 

@@ -14,13 +14,13 @@ from repro.records.part import Part
 from repro.records.run import Provenance
 
 KINDS = ("cpu", "gpu")
-Row = dict[str, Any]  # a measurement; its columns are its section's
+Measurement = dict[str, Any]  # a measurement; its columns are its section's
 
 
 class _Report(Part):
     kind: Literal["cpu", "gpu"]
     sections: dict[str, dict[str, Any]]  # section -> seconds, or error where it could not be done
-    rows: list[Row]
+    rows: list[Measurement]
 
 
 class CostReport(_Report):
@@ -56,7 +56,7 @@ class OperatorReport(_Report):
     schema_version: Literal[1] = Field(1, alias="schema")
     complete: bool
     provenance: BenchProvenance
-    targets: list[Row]
+    targets: list[Measurement]
 
 
 _R = TypeVar("_R", CostReport, OperatorReport)

@@ -168,7 +168,7 @@ class FakeSession:
             raise RuntimeError("pip failed")
         self.installed.append(arguments)
 
-    def run(self, *arguments: str) -> None:
+    def run(self, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.ran.append(arguments)
 
 

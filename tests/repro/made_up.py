@@ -216,6 +216,8 @@ def _weighting(variant: str, steps: list[int], rng: np.random.Generator) -> dict
     }
 
 
-def evidence_of(records: list[dict[str, Any]], evaluations: list[dict[str, Any]] | None = None) -> Evidence:
-    """What tables are made from, with few resamples."""
-    return gather(records, evaluations or [], TODAYS, RESAMPLES)
+def evidence_of(
+    records: list[dict[str, Any]], evaluations: list[dict[str, Any]] | None = None, **measured: dict[str, Any]
+) -> Evidence:
+    """What tables and figures are made from, with few resamples; `measured` are reports of efficiency or operators."""
+    return gather(records, evaluations or [], TODAYS, RESAMPLES, **measured)

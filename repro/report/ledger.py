@@ -1,4 +1,4 @@
-"""The claims ledger: what the paper claims, how that is tested here, and what the runs say of it."""
+"""The claims ledger: what the paper claims, how that is tested here, and how the runs judge it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import pandas as pd
-
+from repro.evidence.by_seed import BySeed, difference, f1_lost_under, of_records
 from repro.evidence.cells import PLACES, Block, Cell, Place, Record
 from repro.evidence.comparisons import Comparison, adjusted, p_over_seeds
 from repro.evidence.evidence import Evidence
+from repro.evidence.per_record import distractor_mass_at_best, negative_share, pointing_at_best
 from repro.evidence.stats import LEAST_SEEDS, SIGNIFICANCE, Verdict, holm, summarise, t_against_zero
 from repro.plan.variants import GROUPS, VARIANTS
-from repro.report.provenance_notes import SELECTION, TESTS, provenance_footer
-from repro.report.table import BLOCK, Table
-from repro.report.table_rows import place_title
-from repro.report.tables.results.falls import falls
-from repro.report.tables.results.paper_verdicts import TOLERANCE, judge, published_f1
-from repro.report.wording import NOT_RECORDED, NOT_RUN, between, seeds, signed
+from repro.report.against_paper import TOLERANCE, judge, published_f1
+from repro.report.wording import NOT_RECORDED, NOT_RUN, seeds
 
 Judgement = Literal["supported", "not supported", "undecided", "not run"]
 JUDGEMENTS: tuple[Judgement, ...] = ("supported", "not supported", "undecided", "not run")
@@ -93,7 +88,7 @@ def _tests(evidence: Evidence) -> _Tests:
         for place in PLACES
         for claim, _, measure in _testable_inside(place)
     }
-    raw = {of: t_against_zero(found) for of, found in values.items() if len(found) >= LEAST_SEEDS}
+    raw = {of: t_against_zero(of_seeds) for of, of_seeds in values.items() if len(of_seeds) >= LEAST_SEEDS}
     over_seeds = holm([*p_over_seeds(list(f1.values())), *raw.values()])
     return _Tests(
         dict(zip(f1, adjusted(list(f1.values()), list(raw.values())), strict=True)),
@@ -199,48 +194,21 @@ def _testable_inside(place: Place) -> list[tuple[str, str, Callable[[Block], lis
 def _seed_entry(claim: str, test: str, values: Sequence[float], p: float | None, missing: str) -> Entry:
     if not values:
         return Entry(claim, test, "not run", missing=missing)
-    found = summarise(values)
-    interval = None if found.low is None or found.high is None else (found.low, found.high)
+    summary = summarise(values)
+    interval = None if summary.low is None or summary.high is None else (summary.low, summary.high)
     judgement: Judgement = "undecided"
     if p is not None and p < SIGNIFICANCE:
-        judgement = "supported" if found.mean > 0 else "not supported"
-    return Entry(claim, test, judgement, found.n, found.mean, None, interval)
+        judgement = "supported" if summary.mean > 0 else "not supported"
+    return Entry(claim, test, judgement, summary.n, summary.mean, None, interval)
 
 
-def _paired(block: Block, one: str, other: str, value: Callable[[Record], float | None]) -> list[float]:
+def _paired(block: Block, one: str, other: str, value: Callable[[Cell], BySeed]) -> list[float]:
     """One cell's value minus the other's, for each seed that both have and that has it."""
-    if one not in block or other not in block:
-        return []
-    others = block[other].by_seed()
-    pairs = [(value(r), value(others[seed])) for seed, r in block[one].by_seed().items() if seed in others]
-    return [a - b for a, b in pairs if a is not None and b is not None]
+    return difference(value(block[one]), value(block[other])) if one in block and other in block else []
 
 
-def _pointing(name: str) -> Callable[[Record], float | None]:
-    """At the stage that points best on dev."""
-
-    def value(record: Record) -> float | None:
-        dev, test = (record["result"]["metrics"][split]["pointing"] for split in ("dev", "test"))
-        return test["stages"][dev["best_stage"]][name] if dev and test else None
-
-    return value
-
-
-def _negative_cosines(record: Record) -> float | None:
-    cosines = (record["result"].get("interference") or {}).get("cosine", {})
-    values = [value for course in cosines.values() for value in course if value is not None]
-    return float(np.mean([value < 0 for value in values])) if values else None
-
-
-def _fall_difference(block: Block) -> list[float]:
-    def by_seed(cell: Cell) -> dict[int, float]:
-        seen = [e["seed"] for e in cell.evaluations if MANY_DISTRACTORS in e["evaluation"]["conditions"]]
-        return dict(zip(seen, falls(cell, MANY_DISTRACTORS), strict=True))
-
-    if "full" not in block or "no_paf" not in block:
-        return []
-    ours, other = by_seed(block["full"]), by_seed(block["no_paf"])
-    return [other[seed] - ours[seed] for seed in ours if seed in other]
+def _of_each(value: Callable[[Record], float | None]) -> Callable[[Cell], BySeed]:
+    return lambda cell: of_records(cell, value)
 
 
 _OF_MECHANISMS = ("full", "no_paf", "no_ama")
@@ -250,86 +218,27 @@ _MECHANISMS: list[tuple[str, str, str | None, Callable[[Block], list[float]]]] =
         "progressive attention fusion aligns words with regions",
         "pointing accuracy of CLAMP minus that without progressive fusion",
         "synthetic",
-        lambda block: _paired(block, "full", "no_paf", _pointing("pointing")),
+        lambda block: _paired(block, "full", "no_paf", _of_each(pointing_at_best)),
     ),
     (
         LESS_ATTENTION_ON_NOISE,
         "attention on distractors without progressive fusion, minus that of CLAMP",
         "synthetic",
-        lambda block: _paired(block, "no_paf", "full", _pointing("distractor_mass")),
+        lambda block: _paired(block, "no_paf", "full", _of_each(distractor_mass_at_best)),
     ),
     (
         LESS_FALL_IN_NOISE,
         "fall of F1 with 8 distractors without progressive fusion, minus that of CLAMP",
         "synthetic",
-        _fall_difference,
+        lambda block: _paired(block, "no_paf", "full", lambda cell: f1_lost_under(cell, MANY_DISTRACTORS)),
     ),
     (
         LESS_INTERFERENCE,
         "share of negative cosines between tasks' gradients with equal weights, minus that of CLAMP",
         None,
-        lambda block: _paired(block, "no_ama", "full", _negative_cosines),
+        lambda block: _paired(block, "no_ama", "full", _of_each(negative_share)),
     ),
 ]
-
-
-# The table
-
-
-def claims_table(entries: dict[Place, list[Entry]], evidence: Evidence) -> Table:
-    """The ledger as a table; a place where nothing was run keeps its rows, and says so."""
-    rows = [
-        {BLOCK: place_title(place) + _signs(evidence, place), **_row(entry)}
-        for place, of_place in entries.items()
-        for entry in of_place
-    ]
-    return Table(
-        name="claims",
-        title="The paper's claims, and what the runs say of them",
-        about="Each claim is tied to one test that could have gone against it. Profiles other than `paper` test the "
-        "claim for this implementation at a smaller size, not the paper's own figures.",
-        findings=tuple(_finding(place, of_place) for place, of_place in entries.items()),
-        frame=pd.DataFrame(rows),
-        footer=(
-            "Effect and intervals in points, positive in the claim's favour. Supported: both the test over tweets and "
-            f"the one over seeds are below {SIGNIFICANCE}, in the claim's direction; what happens inside is tested "
-            "over seeds alone. Not supported: both say the opposite, or both intervals end below one point of F1. "
-            f"Undecided: anything else, and whatever has fewer than {LEAST_SEEDS} seeds.",
-            f"{TESTS} Here claims about F1 and about what happens inside are adjusted together, over all places; main "
-            "results and ablations are adjusted over their own tests, and can say otherwise of the same two systems.",
-            SELECTION,
-            *provenance_footer(list(evidence.grouped.values()), evidence.marks),
-        ),
-    )
-
-
-def _signs(evidence: Evidence, place: Place) -> str:
-    """The marks of the cells there: a claim is about several."""
-    block = evidence.block(place)
-    found = "".join(evidence.marks.of(cell, block) for cell in block.values())
-    return "".join(sign for sign in "†‡" if sign in found)
-
-
-def _row(entry: Entry) -> dict[str, str]:
-    return {
-        "claim": entry.claim,
-        "test": entry.test,
-        "n": str(entry.n),
-        "effect": entry.missing if entry.effect is None else signed(entry.effect),
-        "95 % over tweets": "-" if entry.over_tweets is None else between(*entry.over_tweets),
-        "95 % over seeds": "-" if entry.over_seeds is None else between(*entry.over_seeds),
-        "verdict": entry.judgement,
-    }
-
-
-def _finding(place: Place, entries: Sequence[Entry]) -> str:
-    if all(entry.judgement == "not run" for entry in entries):
-        return f"{place_title(place)}: {NOT_RUN}."
-    parts = []
-    for judgement in JUDGEMENTS:
-        claims = [entry.claim for entry in entries if entry.judgement == judgement]
-        parts.append(f"{judgement}: {'; '.join(claims) or 'none'}")
-    return f"{place_title(place)}: {'. '.join(part[0].upper() + part[1:] for part in parts)}."
 
 
 def answer(entry: Entry | None) -> str:

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up import record
+from drawing import BY_NAME, assert_whole, drawn, names_of
+from made_up import evidence_of, record
 from made_up_costs import PARTS, SYSTEMS, report, timing
-from matplotlib import rc_context
-from PIL import Image
 
 from repro.efficiency.names import FUSION, PROFILE_VARIANTS
-from repro.report.figures import efficiency
-from repro.report.figures.efficiency import captions, costs, pictures, write_figures
-from repro.report.figures.training import COLUMN, STYLE
-from repro.report.table import BLOCK, as_latex
-from repro.report.tables.costs.efficiency import LABELS, NOT_MEASURED, read_reports, table
+from repro.evidence.evidence import Evidence
+from repro.evidence.measurements import read_efficiency
+from repro.report.figures.figure import write_figure
+from repro.report.figures.style import COLUMN
+from repro.report.table import BLOCK, Table, as_latex
+from repro.report.tables.costs.efficiency import LABELS, efficiency
+from repro.report.wording import NOT_MEASURED
 from repro.run.store import StoreError
 
 BOTH = {"cpu": report("cpu"), "gpu": report("gpu")}
@@ -46,26 +47,37 @@ def changed(section: str, change: Callable[[dict[str, Any]], dict[str, Any] | No
     return made | {"rows": [row for row in rows if row is not None]}
 
 
+def costs(reports: dict[str, Any], records: list[dict[str, Any]]) -> Evidence:
+    return evidence_of(records, efficiency=reports)
+
+
+def table(reports: dict[str, Any]) -> Table:
+    return efficiency(costs(reports, []))
+
+
+def sentences(name: str, evidence: Evidence) -> list[str]:
+    return list(BY_NAME[name].sentences(evidence))
+
+
 def finding(made: dict[str, Any], start: str) -> str:
     (found,) = [line for line in table({"cpu": made}).findings if line.startswith(f"CPU: {start}")]
     return found
 
 
 def axes_of(name: str, reports: dict[str, Any], records: list[dict[str, Any]] | None = None) -> list[Any]:
-    with rc_context(STYLE):
-        return efficiency._FIGURES[name].draw(costs(reports, records or [])).axes
+    return drawn(name, costs(reports, records or [])).axes
 
 
 # --- the table ---
 
 
 def test_without_a_report_every_cell_says_so_and_nothing_is_drawn(tmp_path: Path) -> None:
-    made = table(read_reports(tmp_path))
+    made = table(read_efficiency(tmp_path))
     cells = made.frame.drop(columns=[BLOCK, "system"]).to_numpy().ravel()
     assert set(cells) == {NOT_MEASURED}
     assert made.findings == (f"CPU: {NOT_MEASURED}.", f"GPU: {NOT_MEASURED}.")
     assert made.about.endswith(f"CPU: {NOT_MEASURED}. GPU: {NOT_MEASURED}.")
-    assert write_figures(costs({}, []), tmp_path) == []
+    assert names_of(costs({}, [])) == []
 
 
 def test_the_caption_names_machine_and_threads() -> None:
@@ -181,7 +193,7 @@ def test_no_sentence_has_milliseconds() -> None:
 def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "cpu.json").write_text(content)
     with pytest.raises(StoreError, match=r"cpu\.json"):
-        read_reports(tmp_path)
+        read_efficiency(tmp_path)
 
 
 def test_latex_has_the_caption() -> None:
@@ -192,14 +204,11 @@ def test_latex_has_the_caption() -> None:
 
 
 def test_all_is_drawn_and_nothing_touches_an_edge(tmp_path: Path) -> None:
-    found = costs(BOTH, generated())
-    assert list(captions(found)) == FIGURES
-    for path in write_figures(found, tmp_path):
+    evidence = costs(BOTH, generated())
+    assert [name for name in names_of(evidence) if name.startswith("efficiency")] == FIGURES
+    for path in (path for name in FIGURES for path in write_figure(BY_NAME[name], evidence, tmp_path)):
         if path.suffix == ".png":
-            pixels = np.asarray(Image.open(path).convert("L"))
-            assert pixels.shape[1] in (round(COLUMN * 200), round(2 * COLUMN * 200))
-            edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-            assert (edges == 255).all(), path
+            assert_whole(path, (round(COLUMN * 200), round(2 * COLUMN * 200)))
 
 
 def test_f1_is_that_of_generated_tweets_alone() -> None:
@@ -207,7 +216,7 @@ def test_f1_is_that_of_generated_tweets_alone() -> None:
         record("full", profile="offline", dataset="twitter2015"),
         record("text_only", profile="offline", dataset="twitter2015"),
     ]
-    assert "efficiency_f1" not in captions(costs(BOTH, foreign))
+    assert "efficiency_f1" not in names_of(costs(BOTH, foreign))
     flops_axis, cpu_axis, _ = axes_of("efficiency_f1", BOTH, generated() + foreign)
     points = [line for line in flops_axis.lines if not line.get_label().startswith("_")]
     assert points[0].get_label() == "CLAMP"
@@ -225,12 +234,12 @@ def test_gaps_in_f1_are_over_shared_seeds_and_say_how_many() -> None:
         f1 = {"full": (0.9, 0.8, 0.7), "text_only": (0.7, 0.7, 0.7), "cmmt": (0.5, 0.5, 0.5)}[r["variant"]][r["seed"]]
         r["result"]["metrics"]["test"]["joint"]["f1"] = f1
     kept = [r for r in made if r["variant"] == "full" or (r["variant"], r["seed"]) in {("text_only", 0), ("cmmt", 1)}]
-    (picture,) = pictures(costs({}, kept))
-    assert "text only 0.33 x at -20.0 points (one seed)" in picture.sentences[0]  # not -10 points, from CLAMP's mean
-    assert "small CMMT 0.78 x at -30.0 points (one seed)" in picture.sentences[0]
+    (sentence,) = sentences("efficiency_f1", costs({}, kept))
+    assert "text only 0.33 x at -20.0 points (one seed)" in sentence  # not -10 points, from CLAMP's mean
+    assert "small CMMT 0.78 x at -30.0 points (one seed)" in sentence
     apart = [r for r in made if (r["variant"], r["seed"]) in {("full", 0), ("text_only", 1)}]
-    (picture,) = pictures(costs({}, apart))
-    assert "text only 0.33 x with no seed in common" in picture.sentences[0]
+    (sentence,) = sentences("efficiency_f1", costs({}, apart))
+    assert "text only 0.33 x with no seed in common" in sentence
 
 
 def test_without_a_report_f1_has_flops_alone() -> None:
@@ -261,9 +270,8 @@ def test_bars_are_whole_and_have_their_parts() -> None:
         by_bar[bar.get_y()] = by_bar.get(bar.get_y(), 0.0) + bar.get_width()
     assert list(by_bar.values()) == pytest.approx([1.0, 1.0])
     assert len(axis.patches) == sum(map(len, PARTS.values()))
-    (picture,) = [p for p in pictures(costs({"cpu": report("cpu")}, [])) if p.name == "efficiency_parts"]
     share = PARTS["training"][FUSION] / sum(PARTS["training"].values())
-    assert f"{FUSION} {share:.1%}" in picture.sentences[1]
+    assert f"{FUSION} {share:.1%}" in sentences("efficiency_parts", costs({"cpu": report("cpu")}, []))[1]
 
 
 def test_one_point_measured_more_than_once_is_said_so() -> None:

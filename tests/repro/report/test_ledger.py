@@ -10,8 +10,10 @@ from made_up import evaluation, evidence_of, record
 from repro.evidence.comparisons import Comparison
 from repro.evidence.stats import Difference
 from repro.plan.variants import GROUPS
-from repro.report.claims import BEATS_OTHERS, PARTS, Entry, claims_table, judgement_of, ledger
-from repro.report.tables.results.paper_verdicts import in_the_papers_setting, paper_verdicts, verdict_sentence
+from repro.report.against_paper import in_the_papers_setting
+from repro.report.ledger import BEATS_OTHERS, PARTS, Entry, judgement_of, ledger
+from repro.report.tables.results.claims import claims
+from repro.report.tables.results.paper_verdicts import paper_verdicts, verdict_sentence
 
 SYNTHETIC = ("synthetic", "synthetic")
 
@@ -133,7 +135,7 @@ def test_interference_is_read_off_the_cosines_and_old_records_have_none():
         del r["result"]["interference"]
     evidence = evidence_of(records)
     assert entries(records)[claim].judgement == "not run"
-    frame = claims_table(ledger(evidence), evidence).frame
+    frame = claims(evidence).frame
     row = frame[(frame.claim == claim) & frame.block.str.contains("synthetic")].iloc[0]
     assert (row.effect, row.verdict) == ("not recorded", "not run")
 
@@ -213,7 +215,7 @@ def test_threads_and_a_folder_of_the_same_weights_are_no_other_setting():
 def test_findings_name_exactly_the_claims_of_each_verdict():
     records = runs({"full": 0.9, "no_paf": 0.7, "no_mcl": 0.95})
     evidence = evidence_of(records)
-    table = claims_table(ledger(evidence), evidence)
+    table = claims(evidence)
     said = table.findings[0]
     supported, against = said.split("Supported: ")[1].split("Not supported: ")
     assert supported.startswith("progressive attention fusion improves F1. ")

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from made_up import evaluation, evidence_of, record
 
+from repro.evidence.by_seed import f1_lost_under, f1_under
 from repro.evidence.evidence import Evidence
 from repro.evidence.stats import holm, t_against_zero
 from repro.report.table import Table
-from repro.report.tables.results.falls import domain_shift, falls, image_use, image_use_sentences, labels, robustness
+from repro.report.tables.results.domain_shift import domain_shift
+from repro.report.tables.results.robustness import image_use, image_use_sentences, robustness
 from repro.report.tables.results.scoring_rules import scoring_rules
+from repro.report.tables.results.under_conditions import labels
 
 SYNTHETIC = ("synthetic", "synthetic")
 
@@ -32,11 +35,13 @@ def made(variants: dict[str, dict[str, float]], seeds: int = 3, **place: str) ->
 def test_falls_are_clean_minus_changed_of_the_same_run():
     records, evaluations = made({"full": {"no_image": 0.3}})
     cell = evidence_of(records, evaluations).block(SYNTHETIC)["full"]
-    assert falls(cell, "no_image") == pytest.approx([0.3, 0.304, 0.296])
-    assert falls(cell, "words_0.5") == []
+    assert f1_lost_under(cell, "no_image") == pytest.approx({0: 0.3, 1: 0.304, 2: 0.296})
+    clean = {e["seed"]: e["evaluation"]["clean"]["joint"]["f1"] for e in evaluations}
+    assert f1_under(cell, "no_image") == pytest.approx({0: clean[0] - 0.3, 1: clean[1] - 0.304, 2: clean[2] - 0.296})
+    assert f1_lost_under(cell, "words_0.5") == {}
     evaluations[1]["key"] = "of another run"
     cell = evidence_of(records, evaluations).block(SYNTHETIC)["full"]
-    assert falls(cell, "no_image") == pytest.approx([0.3, 0.296])
+    assert f1_lost_under(cell, "no_image") == pytest.approx({0: 0.3, 2: 0.296})
 
 
 def test_robustness_shows_the_mean_fall_under_each_condition():
@@ -118,7 +123,7 @@ def test_use_of_the_image_is_adjusted_over_all_places():
     evidence = evidence_of(here[0] + there[0], here[1] + there[1])
     uses = [use for of_place in image_use(evidence).values() for use in of_place]
     assert len(uses) == 4
-    assert [use.p for use in uses] == holm([t_against_zero(use.falls) for use in uses])
+    assert [use.p for use in uses] == holm([t_against_zero(use.lost) for use in uses])
 
 
 def test_domain_shift_shows_f1_and_fall_and_names_the_highest():

@@ -8,43 +8,42 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import TODAYS, record, suite
+from drawing import BY_NAME, assert_whole, drawn, names_of, write_figures
+from made_up import evidence_of, record, suite
 from matplotlib.colors import to_rgb
-from PIL import Image
 
-from repro.evidence.cells import blocks
 from repro.evidence.stats import summarise
 from repro.plan.variants import SUITE
-from repro.report.figures import training
-from repro.report.figures.training import CURVES, SHORT, TASK_STYLES, planned_figures, write_figures
+from repro.report.figures.loss_weights import TASK_STYLES, _named_bounds
+from repro.report.figures.style import COLUMN, CURVES, SHORT
 from repro.report.wording import interval
 from repro.run.store import StoreError
 
+OF_RECORDS = ["learning_curves", "loss_weights", "ablations"]
 FEW = [record(variant, seed, epochs=8 - seed) for variant in ("full", "text_only") for seed in range(3)]
 
 
 def axes_of(name: str, records: list) -> list:
-    _, panels_of, draw = training._FIGURES[name]
-    return draw(panels_of(blocks(records)), TODAYS).axes
+    return drawn(name, evidence_of(records)).axes
 
 
 def test_no_record_no_figure(tmp_path: Path):
-    assert write_figures([], tmp_path, TODAYS) == []
-    assert planned_figures([]) == {}
+    assert write_figures(evidence_of([]), tmp_path) == []
+    assert names_of(evidence_of([])) == []
 
 
 def test_only_what_the_records_suffice_for_is_drawn(tmp_path: Path):
     text_only = [record("text_only", profile="offline", dataset="twitter2015")]
-    assert list(planned_figures(text_only)) == ["learning_curves"]
-    paths = write_figures(text_only, tmp_path, TODAYS)
+    assert names_of(evidence_of(text_only)) == ["learning_curves"]
+    paths = write_figures(evidence_of(text_only), tmp_path)
     assert [path.name for path in paths] == ["learning_curves.png", "learning_curves.pdf"]
-    assert list(planned_figures(FEW)) == ["learning_curves", "loss_weights", "ablations"]
+    assert names_of(evidence_of(FEW)) == [*OF_RECORDS, "efficiency_f1"]
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path):
-    first = write_figures(FEW, tmp_path / "a", TODAYS)
-    second = write_figures(FEW[::-1], tmp_path / "b", TODAYS)
-    assert len(first) == len(second) == 6
+    first = write_figures(evidence_of(FEW), tmp_path / "a")
+    second = write_figures(evidence_of(FEW[::-1]), tmp_path / "b")
+    assert len(first) == len(second) == 8
     assert [a.read_bytes() for a in first] == [b.read_bytes() for b in second]
     for path in first:
         content = path.read_bytes()
@@ -52,14 +51,10 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path):
 
 
 def test_pictures_are_one_or_two_columns_wide_and_nothing_touches_their_edge(tmp_path: Path):
-    for path in write_figures(FEW, tmp_path, TODAYS):
+    for path in write_figures(evidence_of(FEW), tmp_path):
         if path.suffix == ".png":
-            pixels = np.asarray(Image.open(path).convert("L"))
             columns = 2 if path.stem == "loss_weights" else 1  # uncertainties stand beside the weights
-            assert pixels.shape[1] == round(columns * training.COLUMN * 200)
-            edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-            assert (edges == 255).all()
-            assert (pixels < 128).mean() > 0.005
+            assert_whole(path, (round(columns * COLUMN * 200),))
 
 
 def test_learning_curves_show_the_mean_over_seeds_as_far_as_all_go():
@@ -95,15 +90,15 @@ def test_loss_weights_are_those_of_the_log_with_their_bounds():
     assert beside.get_ylabel() == "uncertainty sigma = exp(s/2)"
     sigmas = {line.get_label(): line for line in beside.lines}
     np.testing.assert_allclose(sigmas["tagging"].get_ydata(), np.mean(np.exp(logged) ** 0.5, axis=0))
-    said = planned_figures(FEW)["loss_weights"]
+    said = BY_NAME["loss_weights"].caption
     assert "upper limits of the weights and lower limits of sigma, one of tagging and one of the other tasks" in said
     assert [text.get_text() for text in beside.texts] == ["least for tagging: 0.135", "least for the others: 2.72"]
 
 
 def test_bounds_are_named_by_their_tasks():
-    assert training._named_bounds({"tagging": 0.0, "aspect": 0.0}) == {0.0: "all"}
+    assert _named_bounds({"tagging": 0.0, "aspect": 0.0}) == {0.0: "all"}
     apart = {"tagging": -4.0, "aspect": 1.0, "global": 2.0}
-    assert training._named_bounds(apart) == {-4.0: "tagging", 1.0: "aspect", 2.0: "global"}
+    assert _named_bounds(apart) == {-4.0: "tagging", 1.0: "aspect", 2.0: "global"}
 
 
 def test_a_weight_that_some_seeds_lack_has_no_curve():
@@ -169,6 +164,6 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(StoreError, match=re.escape("learning_curves.png: No space left")):
-        write_figures(FEW, tmp_path, TODAYS)
+        write_figures(evidence_of(FEW), tmp_path)
     assert target.read_text() == "what was there before"
     assert [path.name for path in tmp_path.iterdir()] == ["learning_curves.png"]

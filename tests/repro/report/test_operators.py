@@ -9,23 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib import rc_context
+from drawing import BY_NAME, assert_whole, drawn, names_of, suffices_for, write_figures
+from made_up import evidence_of
 from matplotlib.colors import to_rgb
-from PIL import Image
 
 from kernels.bench import targets
 from kernels.bench.works import attention, ceilings, contrast, fusion
 from repro.__main__ import main
-from repro.report.figures.training import COLUMN, STYLE
-from repro.report.tables.costs import kernels
-from repro.report.tables.costs.kernels import (
-    FIGURES,
-    NOT_MEASURED,
-    index_lines,
-    read_reports,
-    table,
-    write_kernel_report,
-)
+from repro.evidence.evidence import Evidence
+from repro.evidence.measurements import read_operators
+from repro.report.figures.costs import infonce
+from repro.report.figures.figure import write_figure
+from repro.report.figures.style import COLUMN
+from repro.report.index import index
+from repro.report.tables.contents import make_tables
+from repro.report.tables.costs.operators import operators
+from repro.report.wording import NOT_MEASURED
 from repro.run.store import StoreError
 
 PROVENANCE = {"gpu": None, "driver": None, "cores": 2, "cpu": "Made-up", "packages": {"torch": "2.13.0"}}
@@ -76,25 +75,26 @@ def both(tmp_path: Path) -> Path:
     return folder
 
 
+def measured(folder: Path) -> Evidence:
+    return evidence_of([], operators=read_operators(folder))
+
+
 def axes_of(name: str, rows: list[dict[str, Any]]) -> list[Any]:
-    with rc_context(STYLE):
-        figure = FIGURES[name][2](rows)
-    assert figure is not None
-    return figure.axes
+    kind = "cpu" if name == "infonce_cpu" else "gpu"
+    return drawn(name, evidence_of([], operators={kind: {"rows": rows}})).axes
 
 
 def test_without_a_report_every_cell_says_so_and_nothing_is_drawn(tmp_path: Path) -> None:
-    paths = write_kernel_report(tmp_path / "none", tmp_path)
-    assert sorted(path.name for path in paths) == ["kernels.csv", "kernels.md", "kernels.tex"]
-    made = table({})
+    evidence = measured(tmp_path / "none")
+    assert names_of(evidence) == []
+    made = operators(evidence)
     assert made.findings == ("GPU: not measured.", "CPU: not measured.")
     assert set(made.frame["measured"]) == {NOT_MEASURED}
     assert len(made.frame) == len(targets.TARGETS) + len(targets.CPU_TARGETS)
-    assert index_lines(tmp_path / "none", []) == ["- [kernels.md](kernels.md): GPU: not measured. CPU: not measured."]
 
 
 def test_the_table_shows_each_verdict_and_what_made_it(both: Path) -> None:
-    made = table(read_reports(both))
+    made = operators(measured(both))
     first = made.frame.set_index(["work", "measure"]).loc[(attention.MASKED, "times faster than eager")]
     assert (first["measured"], first["target"], first["met"]) == ("4", ">= 2.5", "yes")
     own = made.frame.set_index("measure").loc["times our own time without bias and mass"]
@@ -112,27 +112,36 @@ def test_the_table_shows_each_verdict_and_what_made_it(both: Path) -> None:
     assert f"GPU, {attention.MASKED}, SDPA flash: RuntimeError: no" in text
 
 
-def test_the_same_reports_give_the_same_bytes(both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = write_kernel_report(both, tmp_path / "a")
-    assert {path.stem for path in first} == {"kernels", *FIGURES}
-    monkeypatch.delitem(FIGURES, "infonce_gpu")  # one of two of a kind: drawing takes long
-    again = write_kernel_report(both, tmp_path / "b")
+FIGURES = ["kernel_targets", "kernel_latency", "infonce_gpu", "infonce_cpu"]
+
+
+def test_the_same_reports_give_the_same_bytes(both: Path, tmp_path: Path) -> None:
+    evidence = measured(both)
+    assert names_of(evidence) == FIGURES
+    first = write_figures(evidence, tmp_path / "a")
+    again = [path for name in FIGURES if name != "infonce_gpu"  # one of two of a kind: drawing takes long
+             for path in write_figure(BY_NAME[name], measured(both), tmp_path / "b")]  # fmt: skip
     assert len(again) == len(first) - 2
     assert all(path.read_bytes() == (tmp_path / "a" / path.name).read_bytes() for path in again)
     for path in first:
         if path.suffix == ".png":
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("L"))
-            assert pixels.shape[1] in (round(COLUMN * 200), round(2 * COLUMN * 200))
-            edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-            assert (edges == 255).all(), f"{path.name} is cut off"
-            assert (pixels < 128).mean() > 0.005
+            assert_whole(path, (round(COLUMN * 200), round(2 * COLUMN * 200)))
+
+
+def test_its_figures_say_what_the_table_says(both: Path) -> None:
+    evidence = measured(both)
+    assert all(BY_NAME[name].sentences(evidence) == operators(evidence).findings for name in FIGURES)
+    assert operators(evidence).findings[0].startswith("GPU: ")
 
 
 def test_the_index_names_what_was_drawn(both: Path) -> None:
-    lines = index_lines(both, FIGURES)
-    assert [name for name in FIGURES if any(f"({name}.png)" in line for line in lines)] == list(FIGURES)
-    assert ["infonce_cpu" in line for line in index_lines(both, ["infonce_cpu", "ablations"])] == [False, True]
+    evidence = measured(both)
+    text = index(evidence, make_tables(evidence), suffices_for(evidence))
+    assert [name for name in FIGURES if f"({name}.png)" in text] == FIGURES
+    (both / "gpu.json").unlink()
+    evidence = measured(both)
+    text = index(evidence, make_tables(evidence), suffices_for(evidence))
+    assert [name for name in FIGURES if f"({name}.png)" in text] == ["infonce_cpu"]
 
 
 def test_a_picture_of_an_earlier_report_is_not_shown_as_this_ones(both: Path) -> None:
@@ -187,8 +196,8 @@ def test_latency_shows_both_launches_of_every_variant_but_products_alone() -> No
 
 
 def test_every_curve_is_told_apart_by_more_than_its_colour() -> None:
-    together = [name for name in kernels._CURVES if not name.startswith("torch, ")]
-    styles = [kernels._CURVES[name] for name in together]
+    together = [name for name in infonce._CURVES if not name.startswith("torch, ")]
+    styles = [infonce._CURVES[name] for name in together]
     assert len({(str(line), marker) for _, line, marker in styles}) == len(styles)
     assert all(to_rgb(color) for color, _, _ in styles)
 
@@ -200,12 +209,12 @@ def test_every_curve_is_told_apart_by_more_than_its_colour() -> None:
 def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "gpu.json").write_text(content)
     with pytest.raises(StoreError, match=rf"gpu\.json: {said}"):
-        read_reports(tmp_path)
+        read_operators(tmp_path)
 
 
 def test_a_rehearsal_is_never_read(tmp_path: Path) -> None:
     write_report(tmp_path, "rehearsal", GPU_ROWS)
-    assert read_reports(tmp_path) == {}
+    assert read_operators(tmp_path) == {}
 
 
 def test_report_writes_it_beside_the_runs_tables(both: Path) -> None:
@@ -213,7 +222,7 @@ def test_report_writes_it_beside_the_runs_tables(both: Path) -> None:
     out = both.parents[1]
     assert main(["report", "--out", str(out)]) == 0
     assert (out / "kernels.md").read_text().startswith("# Operators: targets and what was measured")
-    index = (out / "README.md").read_text()
-    assert "## Operators\n\n- [kernels.md](kernels.md): GPU: " in index
-    assert "(infonce_cpu.png)" in index
+    text = (out / "README.md").read_text()
+    assert "[kernels.md](kernels.md)" in text
+    assert "(infonce_cpu.png)" in text
     assert (out / "infonce_cpu.png").is_file()

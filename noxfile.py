@@ -1,9 +1,10 @@
-"""Every command of the project. The session `env` makes one environment for all of them: torch is installed once."""
+"""Every command of the project. The session `env` makes one environment for all that need torch, installed once."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import shutil
 from pathlib import Path
 
 import nox
@@ -32,6 +33,17 @@ def _once(session: nox.Session, name: str, key: bytes, *installs: list[str]) -> 
     stamp.write_text(digest)
 
 
+def _installation() -> bytes:
+    """What decides which packages an environment holds."""
+    return b"\0".join((ROOT / name).read_bytes() for name in ENVIRONMENT_FILES)
+
+
+def _extra(session: nox.Session, name: str) -> None:
+    """Install one extra's requirements into this session's own environment, without the project and its torch."""
+    requirements = nox.project.load_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"][name]
+    _once(session, name, _installation(), ["--constraint", "constraints.txt", *requirements])
+
+
 def _asks_for(arguments: list[str], option: str, value: str) -> bool:
     return f"{option}={value}" in arguments or (option, value) in itertools.pairwise(arguments)
 
@@ -44,7 +56,7 @@ def env(session: nox.Session) -> None:
     (80 MB) with that profile; Ray (80 MB) with --engine ray, or with the slow tests.
     """
     # The folder belongs to the key because an editable install knows where it lies.
-    key = b"\0".join([str(ROOT).encode(), *((ROOT / name).read_bytes() for name in ENVIRONMENT_FILES)])
+    key = str(ROOT).encode() + b"\0" + _installation()
     pinned = ["--constraint", "constraints.txt"]
     setuptools = [*pinned, "setuptools"]  # beforehand, because an isolated build would not heed the constraints
     project = [*pinned, "--no-build-isolation", "--editable", ".[test,lint]"]
@@ -81,8 +93,27 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["env"])
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and types."""
+    """Check style, formatting, which module may import which, the workflows' security, and types."""
     python = _python(session)
+    tools = Path(python).parent
     session.run(python, "-m", "ruff", "check", ".")
     session.run(python, "-m", "ruff", "format", "--check", ".")
+    session.run(str(tools / "lint-imports"), "--no-logo")
+    session.run(str(tools / "zizmor"), "--offline", "--quiet", ".github")
     session.run(python, "-m", "mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the documentation site to site/, and fail on a broken link; arguments after -- go to mkdocs build."""
+    _extra(session, "docs")
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the distributions that a release publishes into dist/, and check them."""
+    _extra(session, "release")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--no-isolation")  # an isolated build would not heed the constraints
+    session.run("twine", "check", "--strict", *map(str, (ROOT / "dist").iterdir()))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kernels import __version__
+
 if TYPE_CHECKING:
     from clamp.baselines import CaptionConcat, Cmmt, Dtca, ImagePrefix, SingleCrossAttention, TextOnly
     from clamp.config import Config, ConfigError, ModelConfig
@@ -49,6 +51,7 @@ __all__ = [
     "TextOnly",
     "TrainingDiverged",
     "Tweet",
+    "__version__",
     "span_scores",
 ]
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kernels.grouped_infonce.api import grouped_info_nce
     from kernels.infonce.api import info_nce
 
+# The project's one version, read as text by the build. It stays 0.1.x: transformers takes an importable `kernels` of
+# version 0.16 to 0.19 for the hub's package of that name.
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "cross_attention", "gated_residual_norm", "grouped_info_nce", "info_nce"]

@@ -1,8 +1,7 @@
-"""The project's files agree with each other: versions, pins, commands, and which package may import which."""
+"""The project's files agree with each other: versions, pins and commands."""
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import importlib.util
 import re
@@ -16,8 +15,11 @@ import pytest
 import setuptools
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from setuptools.config.pyprojecttoml import read_configuration
 
+import clamp
 import kernels
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +32,8 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_version_is_the_same_everywhere() -> None:
-    assert PYPROJECT["project"]["version"] == kernels.__version__
+    built = read_configuration(ROOT / "pyproject.toml")["project"]["version"]
+    assert built == kernels.__version__ == clamp.__version__
     assert f"version: {kernels.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
@@ -50,34 +53,19 @@ def test_every_folder_of_sources_is_packaged() -> None:
     assert packaged == {".".join(path.parent.parts) for path in sources}
 
 
-# --- imports run one way: repro -> clamp -> kernels ---
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_says_that_it_is_typed(package: str) -> None:
+    assert (ROOT / package / "py.typed").is_file()
+    assert "py.typed" in PYPROJECT["tool"]["setuptools"]["package-data"]["*"]
 
 
-def imported_packages(source: str) -> set[str]:
-    """Top-level names that `source` imports by an absolute import, wherever it stands."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
-
-
-def test_imported_packages_sees_every_form() -> None:
-    source = "import a.b as c, d\nfrom e.f import g\nfrom .h import i\ndef late():\n    import j"
-    assert imported_packages(source) == {"a", "d", "e", "j"}
-
-
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [("kernels", {"clamp", "repro", "tests"}), ("clamp", {"repro", "tests"}), ("repro", {"tests"})],
-)
-def test_imports_run_one_way(package: str, forbidden: set[str]) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    wrong = {str(file.relative_to(ROOT)): imported_packages(file.read_text()) & forbidden for file in files}
-    assert files
-    assert {file: names for file, names in wrong.items() if names} == {}
+def test_every_python_that_is_allowed_is_named_and_tested() -> None:
+    allowed = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    versions = [f"3.{minor}" for minor in range(30) if allowed.contains(f"3.{minor}.1")]
+    named = [line.rpartition(" ")[2] for line in PYPROJECT["project"]["classifiers"] if ":: Python :: 3." in line]
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert named == versions
+    assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == versions
 
 
 # --- pins ---
@@ -150,10 +138,11 @@ def noxfile() -> ModuleType:
     return module
 
 
-def test_readme_has_the_two_commands_and_ci_runs_the_test_command() -> None:
+def test_readme_has_the_two_commands_and_ci_lints_and_runs_the_test_command() -> None:
     commands = re.findall(r"^pip install nox && nox -s \w+$", README, flags=re.MULTILINE)
     assert commands == ["pip install nox && nox -s reproduce", "pip install nox && nox -s tests"]
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == commands[1]
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert lines[-2:] == ["pip install nox && nox -s lint", commands[1]]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
 
@@ -171,12 +160,16 @@ class FakeSession:
         self.virtualenv = SimpleNamespace(location=str(folder))
         self.posargs = arguments
         self.installed: list[tuple[str, ...]] = []
+        self.ran: list[tuple[str, ...]] = []
         self.pip_fails_on = ""
 
     def install(self, *arguments: str) -> None:
         if self.pip_fails_on in arguments:
             raise RuntimeError("pip failed")
         self.installed.append(arguments)
+
+    def run(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.ran.append(arguments)
 
 
 def run_env(noxfile: ModuleType, folder: Path, *arguments: str) -> list[str]:
@@ -228,6 +221,15 @@ def test_env_brings_ray_when_it_is_needed(noxfile: ModuleType, tmp_path: Path, a
     assert run_env(noxfile, tmp_path, "-k", "slow") == ["setuptools", ".[test,lint]"]
     assert run_env(noxfile, tmp_path, *arguments) == ["ray"]
     assert run_env(noxfile, tmp_path, *arguments) == []
+
+
+def test_docs_installs_its_extra_and_not_the_project(noxfile: ModuleType, tmp_path: Path) -> None:
+    session = FakeSession(tmp_path, [])
+    noxfile.docs.func(session)
+    noxfile.docs.func(session)
+    extra = PYPROJECT["project"]["optional-dependencies"]["docs"]
+    assert session.installed == [("--constraint", "constraints.txt", *extra)]
+    assert session.ran == [("mkdocs", "build", "--strict")] * 2
 
 
 # --- hygiene ---

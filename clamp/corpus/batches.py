@@ -16,14 +16,14 @@ from clamp.data.collate import Batch
 from clamp.inference.feature_cache import MemoryStore
 from clamp.inference.forward import ready_batches
 from clamp.inference.predictor import Predictor
-from clamp.inference.request_record import BadRecord, Record, Row, one_line, record_of
+from clamp.inference.request_record import BadRecord, CorpusRow, RequestRecord, one_line, record_of
 
 _PIXELS = 2**26  # bytes of images, as a model reads them, that are remembered for other tweets that have them
 _POOL = 1024  # rows that are batched together; while so many are read and split, the model lives off what lies ahead
 
 
 @dataclass(frozen=True)
-class Step:
+class WindowBatch:
     """Some rows of a window: a batch with its records and their order in the window, and faults by line.
 
     `ends`: no more of the window follows.
@@ -31,13 +31,15 @@ class Step:
 
     window: int
     order: list[int] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    records: list[RequestRecord] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)  # of the batch
     faults: dict[int, str] = field(default_factory=dict)
     ends: bool = False
 
 
-def steps(predictor: Predictor, request: Request, windows: frozenset[int], window_rows: int) -> Iterator[Step]:
+def window_batches(
+    predictor: Predictor, request: Request, windows: frozenset[int], window_rows: int
+) -> Iterator[WindowBatch]:
     """These windows of a corpus, each of `window_rows` rows but the last, step by step."""
     rows, seen = read_rows(request.source), MemoryStore(_PIXELS)
     for number in range(max(windows, default=-1) + 1):
@@ -45,27 +47,27 @@ def steps(predictor: Predictor, request: Request, windows: frozenset[int], windo
         if number in windows:
             for first in range(0, len(chunk), _POOL):
                 yield from _pool(predictor, request, number, first, chunk[first : first + _POOL], seen)
-            yield Step(number, ends=True)
+            yield WindowBatch(number, ends=True)
 
 
 def _pool(
-    predictor: Predictor, request: Request, window: int, first: int, rows: Sequence[Row], seen: MemoryStore
-) -> Iterator[Step]:
+    predictor: Predictor, request: Request, window: int, first: int, rows: Sequence[CorpusRow], seen: MemoryStore
+) -> Iterator[WindowBatch]:
     """Some of a window's rows, which begin at its row `first`, in batches."""
     records, lines, places, faults = _parsed(rows)
     images = [request.images / record.image if record.image else None for record in records]
     for ready in ready_batches(records, images, predictor.model, request.batch_size, seen):
-        yield Step(
+        yield WindowBatch(
             window,
             [first + places[index] for index in ready.indices],
             [records[index] for index in ready.indices],
             _arrays(ready.batch) if ready.batch else {},
             {lines[index]: reason for index, reason in ready.faults.items()},
         )
-    yield Step(window, faults=faults)
+    yield WindowBatch(window, faults=faults)
 
 
-def _parsed(rows: Sequence[Row]) -> tuple[list[Record], list[int], list[int], dict[int, str]]:
+def _parsed(rows: Sequence[CorpusRow]) -> tuple[list[RequestRecord], list[int], list[int], dict[int, str]]:
     """The records, the lines that they are in, their places among the rows, and why other lines hold none."""
     records, lines, places, faults = [], [], [], {}
     for place, row in enumerate(rows):

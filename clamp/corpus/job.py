@@ -20,15 +20,15 @@ import numpy as np
 from pydantic_core import to_json
 
 from clamp.config import ConfigError
-from clamp.corpus.batches import Step, batch_of, steps
-from clamp.corpus.model_process import Exchange, served
+from clamp.corpus.batches import WindowBatch, batch_of, window_batches
+from clamp.corpus.model_process import Exchange, run_beside
 from clamp.corpus.readers import pyarrow_for, read_rows
 from clamp.corpus.request import Request
 from clamp.corpus.writers import MERGERS, Merger, merge_json
 from clamp.data.files import file_sha256
 from clamp.data.schema import DataError
-from clamp.inference.decoding import Readout
-from clamp.inference.forward import Seen, seen_in
+from clamp.inference.decoding import PredictionDecoder
+from clamp.inference.forward import OutputArrays, output_arrays
 from clamp.inference.prediction import Prediction
 from clamp.inference.predictor import Predictor
 from clamp.system.files import LOCK, locked, written
@@ -145,35 +145,37 @@ def predict_windows(
 
     This process runs the model and nothing else; one beside it reads, prepares batches, decodes and writes.
     """
-    model, readout = predictor.model, Readout(predictor.model)
+    model, decoder = predictor.model, PredictionDecoder(predictor.model)
 
-    def answer(arrays: dict[str, np.ndarray]) -> Seen:
-        return seen_in(model, batch_of(arrays), regions=request.regions)
+    def answer(arrays: dict[str, np.ndarray]) -> OutputArrays:
+        return output_arrays(model, batch_of(arrays), regions=request.regions)
 
-    def work(exchange: Exchange[Step]) -> Iterator[int]:
+    def work(exchange: Exchange[WindowBatch]) -> Iterator[int]:
         return _written_windows(
-            readout, request, exchange(_asked(steps(predictor, request, frozenset(windows), WINDOW)))
+            decoder, request, exchange(_asked(window_batches(predictor, request, frozenset(windows), WINDOW)))
         )
 
-    for rows in served(work, answer, _AHEAD):
+    for rows in run_beside(work, answer, _AHEAD):
         on_rows(rows)
 
 
-def _asked(some: Iterable[Step]) -> Iterator[tuple[Step, dict[str, np.ndarray] | None]]:
+def _asked(some: Iterable[WindowBatch]) -> Iterator[tuple[WindowBatch, dict[str, np.ndarray] | None]]:
     return ((replace(step, arrays={}), step.arrays or None) for step in some)
 
 
-def _written_windows(readout: Readout, request: Request, answered: Iterable[tuple[Step, Seen | None]]) -> Iterator[int]:
+def _written_windows(
+    decoder: PredictionDecoder, request: Request, answered: Iterable[tuple[WindowBatch, OutputArrays | None]]
+) -> Iterator[int]:
     """Decode and store the windows as their steps are answered; yields how many rows each step had."""
     predictions: dict[int, Prediction] = {}
     faults: dict[int, str] = {}
-    waiting: list[tuple[Step, Seen]] = []
+    waiting: list[tuple[WindowBatch, OutputArrays]] = []
     with _little_garbage():
         for step, seen in answered:
             if seen is not None:
                 waiting.append((step, seen))
             if waiting and (step.ends or len(waiting) == _TOGETHER):
-                predictions |= _predictions(readout, waiting)
+                predictions |= _predictions(decoder, waiting)
                 waiting = []
             faults |= step.faults
             if step.ends:
@@ -192,10 +194,12 @@ def _little_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _predictions(readout: Readout, waiting: Sequence[tuple[Step, Seen]]) -> dict[int, Prediction]:
+def _predictions(
+    decoder: PredictionDecoder, waiting: Sequence[tuple[WindowBatch, OutputArrays]]
+) -> dict[int, Prediction]:
     records = [record for step, _ in waiting for record in step.records]
     order = [index for step, _ in waiting for index in step.order]
-    return dict(zip(order, readout.predictions([seen for _, seen in waiting], records), strict=True))
+    return dict(zip(order, decoder.decode([seen for _, seen in waiting], records), strict=True))
 
 
 def _store(request: Request, window: int, predictions: dict[int, Prediction], faults: dict[int, str]) -> None:

@@ -55,7 +55,7 @@ class _Ended:
     pass
 
 
-def served(
+def run_beside(
     work: Callable[[Exchange[Any]], Iterable[_News]], answer: Callable[[Any], object], depth: int
 ) -> Iterator[_News]:
     """What `work(exchange)` yields in a process of its own, in order; its questions are answered here by `answer`.

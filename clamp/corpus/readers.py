@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from clamp.config import ConfigError
 from clamp.data.schema import DataError
-from clamp.inference.request_record import Row
+from clamp.inference.request_record import CorpusRow
 
 LONGEST_LINE = 2**20  # bytes: a file without line ends must not fill the memory
 _COLUMNS = ("id", "text", "words", "image", "proxy")
@@ -44,7 +44,7 @@ class _Lines:
         raise _Unreadable(f"longer than {LONGEST_LINE} bytes")
 
 
-def read_rows(file: Path) -> Iterator[Row]:
+def read_rows(file: Path) -> Iterator[CorpusRow]:
     """Every row of a .jsonl, .csv (with a header) or .parquet file; blank lines are none.
 
     DataError where the file itself cannot be read. A row that cannot be read says so, and the rest follow.
@@ -68,7 +68,7 @@ def pyarrow_for(file: Path) -> ModuleType:
     return pyarrow
 
 
-def _json_rows(file: Path, stream: IO[bytes]) -> Iterator[Row]:
+def _json_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
     if stream.read(3) != b"\xef\xbb\xbf":  # the byte order mark that some editors write
         stream.seek(0)
     lines = _Lines(stream)
@@ -78,13 +78,13 @@ def _json_rows(file: Path, stream: IO[bytes]) -> Iterator[Row]:
         except StopIteration:
             return
         except _Unreadable as error:
-            yield Row(lines.number, b"", str(error))
+            yield CorpusRow(lines.number, b"", str(error))
         else:
             if not line.isspace():
-                yield Row(lines.number, line)
+                yield CorpusRow(lines.number, line)
 
 
-def _csv_rows(file: Path, stream: IO[bytes]) -> Iterator[Row]:
+def _csv_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
     lines = _Lines(stream)
     # decoded so that a byte that is no UTF-8 spoils its own row only
     rows = csv.reader(_Decoded(lines))
@@ -97,11 +97,11 @@ def _csv_rows(file: Path, stream: IO[bytes]) -> Iterator[Row]:
         try:
             cells = next(rows)
             if cells:
-                yield Row(first, _fields(header, cells))
+                yield CorpusRow(first, _fields(header, cells))
         except StopIteration:
             return
         except (csv.Error, _Unreadable) as error:
-            yield Row(first, b"", str(error))
+            yield CorpusRow(first, b"", str(error))
 
 
 class _Decoded:
@@ -141,7 +141,7 @@ def _fields(header: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
     return fields
 
 
-def _parquet_rows(file: Path, stream: IO[bytes]) -> Iterator[Row]:
+def _parquet_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
     pyarrow = pyarrow_for(file)
     number = 0
     try:
@@ -152,7 +152,7 @@ def _parquet_rows(file: Path, stream: IO[bytes]) -> Iterator[Row]:
         for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
             for fields in _dicts(batch):
                 number += 1
-                yield Row(number, fields or {}, "" if fields else "not UTF-8")
+                yield CorpusRow(number, fields or {}, "" if fields else "not UTF-8")
     except pyarrow.ArrowException as error:
         raise DataError(file, number + 1, " ".join(str(error).split())) from None
 
@@ -171,7 +171,7 @@ def _dicts(batch: Any) -> list[dict[str, object] | None]:
         return rows
 
 
-_READERS: dict[str, Callable[[Path, IO[bytes]], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, IO[bytes]], Iterator[CorpusRow]]] = {
     ".jsonl": _json_rows,
     ".csv": _csv_rows,
     ".parquet": _parquet_rows,

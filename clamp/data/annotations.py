@@ -20,7 +20,7 @@ _PLACE = "$T$"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class AnnotatedTweet:
     """One annotated tweet: the name of its image file, its words, its aspects by position."""
 
     image_id: str
@@ -28,7 +28,9 @@ class Record:
     aspects: tuple[Aspect, ...]
 
 
-def _record(file: Path, number: int, image_id: str, words: Sequence[str], aspects: Iterable[Aspect]) -> Record:
+def _checked_tweet(
+    file: Path, number: int, image_id: str, words: Sequence[str], aspects: Iterable[Aspect]
+) -> AnnotatedTweet:
     """The record, if it is sound: an image name that cannot leave its folder, words, spans within them and apart."""
     if not image_id or image_id in {".", ".."} or any(c in "/\\" or not c.isprintable() for c in image_id):
         raise DataError(file, number, f"image_id {image_id!r} is not a file name")
@@ -48,7 +50,7 @@ def _record(file: Path, number: int, image_id: str, words: Sequence[str], aspect
         if aspect.start < end_before:
             raise DataError(file, number, f"{span} overlaps the one before it")
         end_before = aspect.end
-    return Record(image_id, tuple(words), tuple(ordered))
+    return AnnotatedTweet(image_id, tuple(words), tuple(ordered))
 
 
 @form(frozen=True)
@@ -69,7 +71,7 @@ class _JsonRecord:
 _JSON_FORM = TypeAdapter(list[_JsonRecord])
 
 
-def read_json_records(file: Path) -> list[Record]:
+def read_json_records(file: Path) -> list[AnnotatedTweet]:
     """A list of {"words", "image_id", "aspects": [{"from", "to", "polarity", "term"}]}.
 
     `to` is exclusive; `term` may be absent, else it must be the words of its span.
@@ -78,7 +80,7 @@ def read_json_records(file: Path) -> list[Record]:
     records = []
     for number, raw in enumerate(raw_records):
         aspects = [Aspect(aspect.start, aspect.to, aspect.polarity) for aspect in raw.aspects]
-        records.append(_record(file, number, raw.image_id, raw.words, aspects))
+        records.append(_checked_tweet(file, number, raw.image_id, raw.words, aspects))
         for aspect in raw.aspects:
             if aspect.term is not None and aspect.term != raw.words[aspect.start : aspect.to]:
                 words = raw.words[aspect.start : aspect.to]
@@ -104,7 +106,7 @@ def _spans(file: Path, number: int, tags: Sequence[str]) -> list[Aspect]:
     return aspects
 
 
-def read_conll_records(file: Path) -> list[Record]:
+def read_conll_records(file: Path) -> list[AnnotatedTweet]:
     """Blocks of an `IMGID:<name>` line and lines `word<TAB>tag[<TAB>...]`, set apart by blank lines.
 
     The tags are O, and B- or I- with a polarity. An image name without a suffix gets ".jpg".
@@ -131,11 +133,11 @@ def read_conll_records(file: Path) -> list[Record]:
             words.append(word)
             tags.append(columns[0])
         name = image_id if not image_id or Path(image_id).suffix else f"{image_id}.jpg"
-        records.append(_record(file, number, name, words, _spans(file, number, tags)))
+        records.append(_checked_tweet(file, number, name, words, _spans(file, number, tags)))
     return records
 
 
-def read_target_records(file: Path) -> list[Record]:
+def read_target_records(file: Path) -> list[AnnotatedTweet]:
     """Rows `index<TAB>label<TAB>image<TAB>sentence<TAB>target` below a header, one a target.
 
     `label` is 0 NEG, 1 NEU, 2 POS; `$T$` stands for the target in the sentence. Rows of the same sentence and image
@@ -160,6 +162,6 @@ def read_target_records(file: Path) -> list[Record]:
         aspect = Aspect(start, start + len(term), _LABELS[label])
         tweets.setdefault((image_id, tuple(words)), []).append(aspect)
     return [
-        _record(file, number, image_id, words, aspects)
+        _checked_tweet(file, number, image_id, words, aspects)
         for number, ((image_id, words), aspects) in enumerate(tweets.items())
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from clamp.config import ProxyField
-from clamp.data.annotations import Record, read_conll_records, read_json_records, read_target_records
+from clamp.data.annotations import AnnotatedTweet, read_conll_records, read_json_records, read_target_records
 from clamp.data.files import file_sha256
 from clamp.data.images import read_image
 from clamp.data.proxy import read_proxies
@@ -46,7 +46,7 @@ def _annotation_file(root: Path, split: str) -> Path:
     raise DataError(root, None, f"no annotations: none of {', '.join(file.name for file in files)} is there")
 
 
-def _records(root: Path, split: str) -> list[Record]:
+def _records(root: Path, split: str) -> list[AnnotatedTweet]:
     file = _annotation_file(root, split)
     records = _READERS[file.suffix](file)
     if not records:

@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from clamp.config import Level
 from clamp.data.schema import Polarity
-from clamp.inference.forward import Seen
+from clamp.inference.forward import OutputArrays
 from clamp.inference.prediction import FoundAspect, Prediction, Region
-from clamp.inference.request_record import Record
+from clamp.inference.request_record import RequestRecord
 from clamp.model import Tagger
 from clamp.pyramid import Grid, regions_of
 from clamp.tagging import Span, polarity_probabilities
@@ -25,14 +25,14 @@ from clamp.tagging import Span, polarity_probabilities
 REGIONS_SHOWN = 3  # of an aspect
 
 
-class Readout:
+class PredictionDecoder:
     """Reads predictions from what a model said, on the CPU, wherever the model itself is."""
 
     def __init__(self, model: Tagger) -> None:
         self._decoder = copy.deepcopy(model.tag_decoder).cpu()
         self._tokenizer = model.tokenizer
 
-    def predictions(self, seen: Sequence[Seen], records: Sequence[Record]) -> list[Prediction]:
+    def decode(self, seen: Sequence[OutputArrays], records: Sequence[RequestRecord]) -> list[Prediction]:
         """What was found in some batches, whose records these are in their order.
 
         The tags of several batches are decoded together: the steps of a small model's decoding cost more than their
@@ -71,7 +71,7 @@ def _joined(batches: Sequence[np.ndarray], longest: int) -> Tensor:
 
 
 def _aspect(
-    record: Record, span: Span, probabilities: tuple[float, float, float], regions: tuple[Region, ...] | None
+    record: RequestRecord, span: Span, probabilities: tuple[float, float, float], regions: tuple[Region, ...] | None
 ) -> FoundAspect:
     start, end = span[:2]
     polarity = cast(Polarity, span[2])
@@ -105,7 +105,7 @@ def boxes(level: Level, grid: Grid) -> tuple[tuple[int, int, float, float, float
 
 
 def _regions(
-    seen: Seen, spans: Sequence[Sequence[Span]], tokenizer: PreTrainedTokenizerFast
+    seen: OutputArrays, spans: Sequence[Sequence[Span]], tokenizer: PreTrainedTokenizerFast
 ) -> Sequence[Sequence[tuple[Region, ...] | None]]:
     """Of every aspect: the regions that its words attended to most in the last stage, averaged over heads and words."""
     attention_BTR = seen.attention_BTR

@@ -16,7 +16,7 @@ from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.proxy import split_sentences
 from clamp.data.schema import DataError, Tweet
 from clamp.inference.feature_cache import MemoryStore
-from clamp.inference.request_record import Record, one_line
+from clamp.inference.request_record import RequestRecord, one_line
 from clamp.model import Output, Tagger
 from clamp.pyramid import Grid
 
@@ -32,7 +32,7 @@ class ReadyBatch:
     faults: dict[int, str]
 
 
-class _Passing(EncodedTweets):
+class _StreamedTweets(EncodedTweets):
     """Tweets whose images are kept no longer than their batch takes, so that memory does not grow with their number.
 
     What was read of a file goes into `seen`, for other tweets with the same image.
@@ -67,12 +67,16 @@ class _Passing(EncodedTweets):
         return ReadyBatch(sound, batch, faults)
 
 
-def _sentences(record: Record) -> tuple[str, ...] | None:
+def _sentences(record: RequestRecord) -> tuple[str, ...] | None:
     return split_sentences(record.proxy or "") or None
 
 
 def ready_batches(
-    records: Sequence[Record], images: Sequence[Image], model: Tagger, batch_size: int, seen: MemoryStore | None = None
+    records: Sequence[RequestRecord],
+    images: Sequence[Image],
+    model: Tagger,
+    batch_size: int,
+    seen: MemoryStore | None = None,
 ) -> Iterator[ReadyBatch]:
     """The records in batches of similar length; images are opened as their batch is made, by models that read them.
 
@@ -82,13 +86,13 @@ def ready_batches(
         Tweet(record.id, record.words, (), image if model.uses_image else None, _sentences(record))
         for record, image in zip(records, images, strict=True)
     ]
-    data = _Passing(tweets, model, seen or MemoryStore(0))
+    data = _StreamedTweets(tweets, model, seen or MemoryStore(0))
     for indices in length_bucketed(data.lengths_N2, batch_size):
         yield data.ready(indices)
 
 
 @dataclass(frozen=True)
-class Seen:
+class OutputArrays:
     """What a model made of a batch: all that predictions are read from, as arrays that no longer need the batch."""
 
     logits_BTC: np.ndarray  # float32
@@ -100,19 +104,19 @@ class Seen:
 
 
 @torch.no_grad()  # not inference_mode: what a model caches in it could not be trained with afterwards
-def seen_in(
+def output_arrays(
     model: Tagger, batch: Batch, *, regions: bool = False, forward: Callable[..., Output] | None = None
-) -> Seen:
+) -> OutputArrays:
     """Run the model, in eval mode, on its device; `forward` is its own where it is compiled."""
     output = (forward or model)(batch.to(next(model.parameters()).device), need_attention=regions)
     logits_BTC, mask_BT = _array(output.tag_logits_BTC.float()), _array(batch.word_mask_BT)
     if not regions:
-        return Seen(logits_BTC, mask_BT)
+        return OutputArrays(logits_BTC, mask_BT)
     stage = output.stages[-1]
     assert stage.attention_BTR is not None
     attention_BTR = _array(stage.attention_BTR.float())
     proxy_ids_BL = None if batch.proxy_ids_BL is None else _array(batch.proxy_ids_BL)
-    return Seen(logits_BTC, mask_BT, attention_BTR, stage.level, output.grid, proxy_ids_BL)
+    return OutputArrays(logits_BTC, mask_BT, attention_BTR, stage.level, output.grid, proxy_ids_BL)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -20,11 +20,11 @@ from clamp.data.files import read_text
 from clamp.data.schema import DataError
 from clamp.encoders import locate_weights
 from clamp.inference.compile import compiled
-from clamp.inference.decoding import Readout
-from clamp.inference.forward import Image, ready_batches, seen_in
+from clamp.inference.decoding import PredictionDecoder
+from clamp.inference.forward import Image, output_arrays, ready_batches
 from clamp.inference.model_card import model_card
 from clamp.inference.prediction import Prediction
-from clamp.inference.request_record import BadRecord, Row, one_line, record_of
+from clamp.inference.request_record import BadRecord, CorpusRow, one_line, record_of
 from clamp.model import Output, Tagger
 
 # All that is fetched from the hub: nothing in these can be executed.
@@ -146,17 +146,17 @@ class Predictor(ModelHubMixin):
         for number, fields in enumerate(records):
             try:
                 images.append(_image(fields.get("image")))
-                kept.append(record_of(Row(number, {k: v for k, v in fields.items() if k != "image"})))
+                kept.append(record_of(CorpusRow(number, {k: v for k, v in fields.items() if k != "image"})))
             except BadRecord as error:
                 raise DataError("records", number, one_line(str(error))) from None
         predictions: dict[int, Prediction] = {}
-        readout = Readout(self.model)
+        decoder = PredictionDecoder(self.model)
         for ready in ready_batches(kept, images, self.model, batch_size):
             for index, reason in ready.faults.items():
                 raise DataError("records", index, reason)
             assert ready.batch is not None
-            seen = seen_in(self.model, ready.batch, regions=regions, forward=self._forward)
-            found = readout.predictions([seen], [kept[index] for index in ready.indices])
+            seen = output_arrays(self.model, ready.batch, regions=regions, forward=self._forward)
+            found = decoder.decode([seen], [kept[index] for index in ready.indices])
             predictions |= zip(ready.indices, found, strict=True)
         return [predictions[index] for index in range(len(kept))]
 

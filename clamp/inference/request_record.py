@@ -26,7 +26,7 @@ def one_line(reason: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CorpusRow:
     """A row as it was read: the line that it starts in, from 1, and its JSON or its fields; or why it has neither."""
 
     line: int
@@ -34,7 +34,9 @@ class Row:
     fault: str = ""
 
 
-class Record(NamedTuple):  # of which many go from process to process: a tuple takes a third of a dataclass's time
+class RequestRecord(
+    NamedTuple
+):  # of which many go from process to process: a tuple takes a third of a dataclass's time
     """A tweet to predict. `text` and the words' places in it (start, end) are there where it came as text.
 
     `image` is a path within the images' folder; `proxy` is what was said of the image, for models that read that.
@@ -60,7 +62,7 @@ class _Form:
 _FORM = TypeAdapter(_Form)
 
 
-def record_of(row: Row) -> Record:
+def record_of(row: CorpusRow) -> RequestRecord:
     """The record that a row holds; fields with other names are ignored. BadRecord where it holds none.
 
     The `id` of a row without one is its line. Where `words` are given they count, and `text` does not.
@@ -81,12 +83,12 @@ def record_of(row: Row) -> Record:
         raise BadRecord("id: too long a number") from None
     image, proxy = _image_name(raw.image), raw.proxy or None
     if raw.words is not None:
-        return Record(identity, _checked(raw.words), image=image, proxy=proxy)
+        return RequestRecord(identity, _checked(raw.words), image=image, proxy=proxy)
     if raw.text is None:
         raise BadRecord("neither text nor words")
     places = tuple(split_words(raw.text))
     words = _checked([raw.text[start:end] for start, end in places])
-    return Record(identity, words, raw.text, places, image, proxy)
+    return RequestRecord(identity, words, raw.text, places, image, proxy)
 
 
 def _check_encodable(raw: _Form) -> None:

@@ -1,4 +1,4 @@
-"""`python -m repro fetch`: a data set's annotations and images, brought here and checked."""
+"""`python -m repro fetch`: a data set's annotations, visual proxies and images, brought here and checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-_DESCRIPTION = "Bring a data set's annotations and images here, each checked. What is there already stays as it is."
+_DESCRIPTION = "Bring a data set here, every file checked. What is there already stays as it is."
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -14,6 +14,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("fetch", help=_DESCRIPTION, description=_DESCRIPTION)
     names = ("twitter2015", "twitter2017")
     command.add_argument("dataset", nargs="+", choices=names, metavar="|".join(names), help="one of them, or both")
+    command.add_argument(
+        "--proxies", action="store_true", help="what tools said of the images too, as text: for --profile offline"
+    )
     command.add_argument("--images", action="store_true", help="the images too, one by one from a public mirror")
     command.add_argument(
         "--archive",
@@ -34,4 +37,10 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options say and return the exit code: 0 all is there, 1 but some images, 2 it could not be done."""
     from repro.fetch import data_set  # imports what nothing else here needs
 
-    return data_set.run(options.dataset, options.data, with_images=options.images, from_archive=options.archive)
+    return data_set.run(
+        options.dataset,
+        options.data,
+        with_proxies=options.proxies,
+        with_images=options.images,
+        from_archive=options.archive,
+    )

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from repro.evidence.cells import DATASET_TITLES, GENERATED, Block, Place, Record, blocks
+from repro.evidence.cells import DATASET_TITLES, GENERATED, PLACES, Block, Place, Record, blocks
 from repro.evidence.comparisons import Comparison, compare
 from repro.evidence.marks import Marks
+from repro.evidence.measurements import Reports
 from repro.evidence.stats import RESAMPLES
 from repro.plan.profiles import PROFILES
 from repro.plan.variants import GROUPS, SUITE
@@ -30,7 +31,8 @@ MAIN_PAIRS = [
 class Evidence:
     """Cells by place, published figures, trials on dev, how rows are marked, and the number of resamples.
 
-    `swept` are the systems on generated tweets of other difficulty, which only the sweep's table and figure show.
+    `swept` are the systems on generated tweets of other difficulty, which only the sweep's table and figure show;
+    `efficiency` and `operators` are the reports of what was measured of costs and of the kernels, by kind of device.
     Comparisons are adjusted over those of the table that shows them: the same two systems can have another p in another
     table, which holds other comparisons.
     """
@@ -41,6 +43,8 @@ class Evidence:
     marks: Marks
     resamples: int = RESAMPLES
     swept: Block = field(default_factory=dict)
+    efficiency: Reports = field(default_factory=dict)
+    operators: Reports = field(default_factory=dict)
 
     def block(self, place: Place) -> Block:
         return self.grouped.get(place, {})
@@ -49,6 +53,10 @@ class Evidence:
         """With the sweep's cells, which are the generated tweets'."""
         return {**self.block(place), **(self.swept if place == GENERATED else {})}
 
+    @property
+    def runs(self) -> int:
+        return sum(cell.n for place in PLACES for cell in self.everything(place).values())
+
     def profiles_of(self, dataset: str) -> dict[str, Block]:
         """The block of each profile that there is for this data set."""
         return {name: self.block((name, dataset)) for name, made in PROFILES.items() if dataset in made.seeds}
@@ -56,17 +64,17 @@ class Evidence:
     @cached_property
     def against_full(self) -> dict[Place, dict[str, Comparison]]:
         """Place -> variant -> that variant minus CLAMP, adjusted over the place, which has an ablation table."""
-        found = {}
+        by_place = {}
         for place, block in self.grouped.items():
             others = [v for v in SUITE if v != "full" and v in block and "full" in block]
             compared = compare([(block[v], block["full"]) for v in others], self.resamples)
-            found[place] = dict(zip(others, compared, strict=True))
-        return found
+            by_place[place] = dict(zip(others, compared, strict=True))
+        return by_place
 
     @cached_property
     def main(self) -> dict[str, dict[tuple[str, str, str], Comparison]]:
         """Data set -> (profile, one, other) -> the first minus the other, adjusted over the data set's main table."""
-        found = {}
+        by_dataset = {}
         for dataset in DATASET_TITLES:
             pairs = {
                 (profile, one, other): (block[one], block[other])
@@ -74,16 +82,30 @@ class Evidence:
                 for one, other in MAIN_PAIRS
                 if one in block and other in block
             }
-            found[dataset] = dict(zip(pairs, compare(list(pairs.values()), self.resamples), strict=True))
-        return found
+            by_dataset[dataset] = dict(zip(pairs, compare(list(pairs.values()), self.resamples), strict=True))
+        return by_dataset
 
 
 def gather(
-    records: Sequence[Record], evaluations: Sequence[Record], todays_hashes: tuple[str, str], resamples: int = RESAMPLES
+    records: Sequence[Record],
+    evaluations: Sequence[Record],
+    todays_hashes: tuple[str, str],
+    resamples: int = RESAMPLES,
+    efficiency: Reports | None = None,
+    operators: Reports | None = None,
 ) -> Evidence:
     """What tables are made from. Rows of records made by sources other than `todays_hashes` are marked."""
     reported, trials = (
         pd.read_csv(_FOLDER / name, dtype=str, keep_default_na=False) for name in ("reported.csv", "trials.csv")
     )
     swept = blocks(records, evaluations, GROUPS["sweep"]).get(GENERATED, {})
-    return Evidence(blocks(records, evaluations), reported, trials, Marks(todays_hashes), resamples, swept)
+    return Evidence(
+        blocks(records, evaluations),
+        reported,
+        trials,
+        Marks(todays_hashes),
+        resamples,
+        swept,
+        efficiency or {},
+        operators or {},
+    )

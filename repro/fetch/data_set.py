@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from clamp.data import ANNOTATION_SHA256, SPLITS
+from clamp.data import SPLITS
 from clamp.data.annotations import read_json_records
-from repro.fetch import addresses, archive, images
-from repro.fetch.addresses import Dataset, Places
-from repro.fetch.download import Downloader, FetchError, Rules, Unsound, Wanted
+from clamp.data.own_data import PROXIES as PROXY_NAME
+from clamp.system.files import locked
+from repro.fetch import addresses, archive, images, proxies
+from repro.fetch.addresses import Dataset, FetchedField, Places
+from repro.fetch.download import Downloader, FetchError, Rules, Wanted
+from repro.fetch.published import Published, by_hand, fetch_missing
 
 REPORT = "absent_images.json"
-_MAX_ANNOTATION_BYTES = 10_000_000
 _MAX_ARCHIVE_BYTES = 4 * 2**30
-_ANNOTATION_SECONDS = 600.0
 _ARCHIVE_SECONDS = 24 * 3600.0
 _LISTED = 5
 
@@ -29,6 +30,7 @@ def run(
     datasets: Sequence[Dataset],
     data: Path,
     *,
+    with_proxies: bool = False,
     with_images: bool = False,
     from_archive: str | None = None,
     places: Places = Places(),  # noqa: B008 (frozen)
@@ -41,18 +43,25 @@ def run(
     absent = 0
     with Downloader(rules) as downloader:
         for dataset in dict.fromkeys(datasets):
-            by_hand: list[str] = []
+            annotations = addresses.annotation_files(data, dataset, places)
+            said = addresses.proxy_files(data, dataset, places)
+            to_do: list[str] = []
             try:
                 with _alone(data / dataset):
-                    by_hand = [addresses.annotations_by_hand(data, dataset, places)]
+                    to_do.append(by_hand(annotations))
+                    if with_proxies:
+                        to_do.append(by_hand([file for _, file in said]))
                     if with_images or from_archive is not None:
-                        by_hand.append(addresses.images_by_hand(data, dataset))
-                    _fetch_annotations(downloader, dataset, data, places)
-                    del by_hand[0]
-                    if by_hand:
+                        to_do.append(addresses.images_by_hand(data, dataset))
+                    _fetch_annotations(downloader, dataset, annotations)
+                    del to_do[0]
+                    if with_proxies:
+                        _fetch_proxies(downloader, dataset, data, said)
+                        del to_do[0]
+                    if to_do:
                         absent += _fetch_images(downloader, dataset, data, places, from_archive)
             except FetchError as error:
-                print(f"error: {error}", *by_hand, sep="\n", file=sys.stderr)
+                print(f"error: {error}", *to_do, sep="\n", file=sys.stderr)
                 return 2
             _say_what_next(dataset, data)
     return 1 if absent else 0
@@ -60,50 +69,43 @@ def run(
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second fetch of the same data set out; the kernel lets go however this one ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".fetch.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FetchError(f"{folder}: another fetch of it is under way") from None
-        yield
+    """Keep a second fetch of the same data set out."""
+    try:
+        with locked(folder, wait=False):
+            yield
+    except BlockingIOError:
+        raise FetchError(f"{folder}: another fetch of it is under way") from None
 
 
-def _check_sum(dataset: Dataset, split: str, file: Path) -> None:
-    found, expected = hashlib.sha256(file.read_bytes()).hexdigest(), ANNOTATION_SHA256[f"{dataset}/{split}.json"]
-    if found != expected:
-        raise Unsound(f"{dataset}/{split}.json: sha256 {found[:16]}... is not {expected[:16]}..., that of the data set")
+def _image_names(dataset: Dataset, data: Path) -> list[str]:
+    records = (record for split in SPLITS for record in read_json_records(data / dataset / f"{split}.json"))
+    return list(dict.fromkeys(record.image_id for record in records))
 
 
-def _fetch_annotations(downloader: Downloader, dataset: Dataset, data: Path, places: Places) -> None:
+def _fetch_annotations(downloader: Downloader, dataset: Dataset, files: Sequence[Published]) -> None:
+    fetched = fetch_missing(downloader, files)
+    print(f"{dataset}: {fetched} annotation files fetched, {len(files) - fetched} were there", file=sys.stderr)
+
+
+def _fetch_proxies(
+    downloader: Downloader, dataset: Dataset, data: Path, files: Sequence[tuple[FetchedField, Published]]
+) -> None:
+    """Merge what is said of the images into visual_proxy.json, unless all of it is there."""
+    names, target = _image_names(dataset, data), data / dataset / PROXY_NAME
     fetched = 0
-    for split in SPLITS:
-        target = data / dataset / f"{split}.json"
-
-        def check(file: Path, split: str = split) -> None:
-            _check_sum(dataset, split, file)
-
-        if target.exists():
-            try:
-                check(target)
-            except Unsound as error:
-                raise FetchError(
-                    f"{target}: not the published file, so it stays; move it away first ({error})"
-                ) from None
-            continue
-        address = places.annotation(dataset, split)
-        downloader.fetch(Wanted(address, target, _MAX_ANNOTATION_BYTES, _ANNOTATION_SECONDS, check))
-        fetched += 1
-    print(f"{dataset}: {fetched} annotation files fetched, {len(SPLITS) - fetched} were there", file=sys.stderr)
+    if proxies.lacking(target, names):
+        fetched = fetch_missing(downloader, [file for _, file in files])
+        proxies.merge([(name, file.target) for name, file in files], target, names)
+    shutil.rmtree(data / dataset / addresses.PROXY_FOLDER, ignore_errors=True)
+    said = ", ".join(proxies.FIELDS)
+    print(f"{dataset}: {fetched} proxy files fetched; {target} holds {said} of {len(names)} images", file=sys.stderr)
 
 
 def _fetch_images(
     downloader: Downloader, dataset: Dataset, data: Path, places: Places, from_archive: str | None
 ) -> int:
     """How many images are not to be had."""
-    records = (record for split in SPLITS for record in read_json_records(data / dataset / f"{split}.json"))
-    names = list(dict.fromkeys(record.image_id for record in records))
+    names = _image_names(dataset, data)
     folder = addresses.image_folder(data, dataset)
     missing = images.unusable(names, folder)
     packed = None
@@ -148,13 +150,12 @@ def _archive_file(downloader: Downloader, named: str, data: Path) -> Path:
 
 
 def _say_what_next(dataset: Dataset, data: Path) -> None:
-    folder = addresses.image_folder(data, dataset)
-    if folder.is_dir():
-        print(f"{dataset} is ready: python -m repro run --profile paper --dataset {dataset} --data {data}")
+    command = f"python -m repro run --profile {{}} --dataset {dataset} --data {data}"
+    if addresses.image_folder(data, dataset).is_dir():
+        print(f"{dataset} is ready: {command.format('paper')}")
     else:
         print(f"{dataset}: annotations are in {data / dataset}; --images brings the images for --profile paper")
-    if not (data / dataset / "visual_proxy.json").exists():
-        print(
-            f"--profile offline also reads {data / dataset / 'visual_proxy.json'}, captions and faces of the images as"
-            " text. There is no address to fetch it from; docs/data.md says what is in it"
-        )
+    if (data / dataset / PROXY_NAME).exists():
+        print(f"{dataset} is ready: {command.format('offline')}")
+    else:
+        print(f"{dataset}: --proxies brings {PROXY_NAME}, what tools said of the images, for --profile offline")

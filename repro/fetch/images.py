@@ -11,9 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from clamp.data import DataError, read_image
+from clamp.system.files import written
 from repro.fetch.archive import MAX_MEMBER_BYTES
 from repro.fetch.download import Downloader, FetchError, Missing, Unanswered, Unsound, Wanted
-from repro.records.files import write_atomically
 
 CONNECTIONS = 4
 _MAX_SECONDS = 300.0
@@ -85,4 +85,5 @@ def from_mirror(
 def write_report(file: Path, wanted: int, faults: dict[str, str]) -> None:
     """The images that count as absent, and why, as JSON."""
     report = {"images": wanted, "present": wanted - len(faults), "absent": dict(sorted(faults.items()))}
-    write_atomically(file, json.dumps(report, indent=1) + "\n")
+    with written(file) as stream:
+        stream.write((json.dumps(report, indent=1) + "\n").encode())

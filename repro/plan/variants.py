@@ -67,6 +67,7 @@ _ATTEMPTS = {
     "half_encoder_rate": Variant("half the encoder's rate", {"train.lr_encoder": 1e-4}, "offline"),
     "double_encoder_rate": Variant("twice the encoder's rate", {"train.lr_encoder": 4e-4}, "offline"),
     "twice_the_epochs": Variant("twice the epochs", {"train.epochs": 12}, "offline"),
+    "catr_and_faces": Variant("CATR caption and faces", {"data.proxy_fields": ["caption", "faces"]}, "offline"),
     "caption_only": Variant("caption without faces", {"data.proxy_fields": ["caption"]}, "offline"),
 }
 

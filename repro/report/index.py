@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,8 +11,10 @@ from repro.evidence.cells import DATASET_TITLES, PLACES, Place
 from repro.evidence.evidence import Evidence
 from repro.plan.profiles import PROFILES
 from repro.plan.variants import VARIANTS, means_something
+from repro.report.figures.figure import ReportFigure
 from repro.report.table import Table
 from repro.report.wording import NOT_RUN
+from repro.run.store import write_atomically
 
 
 def coverage(evidence: Evidence) -> pd.DataFrame:
@@ -32,24 +35,29 @@ def coverage(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame([row(place) for place in PLACES])
 
 
-def index(
-    evidence: Evidence, tables: Sequence[Table], captions: Mapping[str, str], operators: Sequence[str], runs: int
-) -> str:
-    """Markdown; `captions` of the figures drawn of `runs` records, and `operators` lines on the kernels."""
+def write_index(evidence: Evidence, tables: Sequence[Table], figures: Sequence[ReportFigure], out: Path) -> Path:
+    """Write README.md in `out`, of these tables and figures."""
+    path = out / "README.md"
+    write_atomically(path, index(evidence, tables, figures))
+    return path
+
+
+def index(evidence: Evidence, tables: Sequence[Table], figures: Sequence[ReportFigure]) -> str:
+    """Markdown; it links what is kept in git, and names what the command writes beside it."""
     main = {dataset: f"[main_{dataset}.md](main_{dataset}.md)" for dataset in DATASET_TITLES}
     ran = {dataset for _, dataset in evidence.grouped}
     first = [main[dataset] for dataset in sorted(main, key=lambda dataset: dataset not in ran)]
     named = {table.name: table for table in tables}
-    listed = [f"- [{t.name}.md]({t.name}.md) ([tex]({t.name}.tex), [csv]({t.name}.csv)): {t.title}" for t in tables]
-    drawn = [f"- [{name}.png]({name}.png) ([pdf]({name}.pdf)): {what}" for name, what in captions.items()]
+    listed = [f"- [{t.name}.md]({t.name}.md) ([csv]({t.name}.csv)): {t.title}" for t in tables]
+    drawn = [f"- [{figure.name}.png]({figure.name}.png): {figure.caption}" for figure in figures]
     parts = [
         "# Tables and figures",
-        f"Generated from the records of {runs} runs under `results/`, their evaluations and the measurements beside "
-        "them, from the published figures in `repro/evidence/reported.csv` and from the trials in "
-        "`repro/evidence/trials.csv`; "
-        "`python -m repro report` makes them again.",
-        "[report.md](report.md) and [report.html](report.html) (one file, to print or to read on a phone) have all of "
-        "it in one place, verdicts first.",
+        f"Generated from the records of {evidence.runs} runs under `results/`, their evaluations and the measurements "
+        "beside them, from the published figures in `repro/evidence/reported.csv` and from the trials in "
+        "`repro/evidence/trials.csv`; `python -m repro report` makes them again, in half a minute.",
+        "The command also writes beside them what is not kept in git: every table as `.tex`, every figure as `.pdf`, "
+        "and `report.md` and `report.html` (one file, to print or to read on a phone), which have all of it in one "
+        "place, verdicts first.",
         f"Read {first[0]} first, then {first[1]} and {first[2]}; the ablations say what each part is worth.",
         "\n".join(f"- {named[f'main_{d}'].title}. {' '.join(named[f'main_{d}'].findings)}" for d in DATASET_TITLES),
         "## Profiles",
@@ -59,7 +67,5 @@ def index(
         "## Figures",
         "\n".join(drawn) or "None yet: no run is finished.",
         "A dagger in a panel's title: it holds runs that were made by other sources than today's.",
-        "## Operators",
-        "\n".join(operators),
     ]
     return "\n\n".join(parts) + "\n"

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from repro.evidence.cells import PLACES
 from repro.evidence.evidence import Evidence
 from repro.report.explorer.pages import report_explorer
-from repro.report.figures.sentences import figure_sentences
+from repro.report.figures.figure import ReportFigure
 from repro.report.index import coverage
 from repro.report.table import Table, markdown_body, shown_blocks
 from repro.report.templates import render
@@ -25,22 +23,8 @@ TITLE = "What the runs show"
 VERDICTS = ("claims", "paper_verdicts", "main_synthetic", "main_twitter2015", "main_twitter2017", "robustness")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure that lies in the report's folder as NAME.png, what it shows by design, and what it shows here."""
-
-    name: str
-    caption: str
-    sentences: tuple[str, ...]
-
-
-def pictures(evidence: Evidence, captions: dict[str, str], operators: Table | None) -> list[Picture]:
-    """The figures of these captions, which have to be drawn of the same evidence."""
-    return [Picture(name, caption, figure_sentences(name, evidence, operators)) for name, caption in captions.items()]
-
-
-def write_report(evidence: Evidence, tables: Sequence[Table], figures: Sequence[Picture], out: Path) -> list[Path]:
-    """Write report.md and report.html; the figures' files are read from `out`."""
+def write_report(evidence: Evidence, tables: Sequence[Table], figures: Sequence[ReportFigure], out: Path) -> list[Path]:
+    """Write report.md and report.html; the figures' files, drawn of the same evidence, are read from `out`."""
     paths = [out / "report.md", out / "report.html"]
     write_atomically(paths[0], as_markdown(evidence, tables, figures))
     write_atomically(paths[1], as_html(evidence, tables, figures, out))
@@ -53,20 +37,16 @@ def _verdicts(tables: Sequence[Table]) -> list[tuple[Table, list[str]]]:
     return [(named[name], list(named[name].findings)) for name in VERDICTS if name in named]
 
 
-def _runs(evidence: Evidence) -> int:
-    return sum(cell.n for place in PLACES for cell in evidence.everything(place).values())
-
-
 def _introduction(evidence: Evidence) -> str:
     return (
-        f"Generated from the records of {_runs(evidence)} runs, their evaluations, the measurements, the published "
+        f"Generated from the records of {evidence.runs} runs, their evaluations, the measurements, the published "
         "figures in `repro/evidence/reported.csv` and the trials in `repro/evidence/trials.csv`; "
         "`python -m repro report` makes it again. A figure here is one of this reading of CLAMP; only the profile "
         "`paper` is ever set against the paper's own."
     )
 
 
-def as_markdown(evidence: Evidence, tables: Sequence[Table], figures: Sequence[Picture]) -> str:
+def as_markdown(evidence: Evidence, tables: Sequence[Table], figures: Sequence[ReportFigure]) -> str:
     """Verdicts, contents, tables, figures."""
     parts = [f"# {TITLE}", _introduction(evidence), "## Verdicts"]
     for table, sentences in _verdicts(tables):
@@ -78,16 +58,19 @@ def as_markdown(evidence: Evidence, tables: Sequence[Table], figures: Sequence[P
         parts += [f'<a id="{table.name}"></a>', f"## {table.title}", markdown_body(table, "###")]
     for figure in figures:
         parts += [f'<a id="figure_{figure.name}"></a>', f"## Figure: {figure.name.replace('_', ' ')}"]
-        parts += [f"![{figure.caption}]({figure.name}.png)", f"{figure.caption}.", *figure.sentences]
+        parts += [f"![{figure.caption}]({figure.name}.png)", f"{figure.caption}.", *figure.sentences(evidence)]
     return "\n\n".join(parts) + "\n"
 
 
-def as_html(evidence: Evidence, tables: Sequence[Table], figures: Sequence[Picture], out: Path) -> str:
+def as_html(evidence: Evidence, tables: Sequence[Table], figures: Sequence[ReportFigure], out: Path) -> str:
     """One file that needs no other and no network."""
     shown = [
         (table, [(block, _cells(frame), notes) for block, frame, notes in shown_blocks(table)]) for table in tables
     ]
-    images = [(figure, base64.b64encode((out / f"{figure.name}.png").read_bytes()).decode()) for figure in figures]
+    images = [
+        (figure, figure.sentences(evidence), base64.b64encode((out / f"{figure.name}.png").read_bytes()).decode())
+        for figure in figures
+    ]
     return render(
         "report.html.jinja",
         title=TITLE,

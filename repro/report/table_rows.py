@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 
-from repro.evidence.cells import DATASET_TITLES, PLACES, Cell, Place
+from repro.evidence.cells import DATASET_TITLES, PLACES, Block, Cell, Place
 from repro.evidence.evidence import Evidence
 from repro.plan.variants import SUITE, VARIANTS, means_something
 from repro.report.table import BLOCK
 from repro.report.wording import NOT_RUN
 
-Row = dict[str, str]
+TextRow = dict[str, str]  # column -> what stands there
 
 
 def place_title(place: Place) -> str:
     profile, dataset = place
     title = DATASET_TITLES[dataset]
     return f"{title[0].upper()}{title[1:]}, profile {profile}"
+
+
+def only(variants: Collection[str], evidence: Evidence) -> list[Block]:
+    """The cells of these variants at each place where anything was run."""
+    return [{v: cell for v, cell in block.items() if v in variants} for block in evidence.grouped.values()]
 
 
 def evaluated(cell: Cell) -> int:
@@ -29,7 +34,7 @@ def evaluated(cell: Cell) -> int:
 def frame_by_place(
     evidence: Evidence,
     columns: Callable[[Place], Sequence[str]],
-    row: Callable[[Place, Cell], Row],
+    row: Callable[[Place, Cell], TextRow],
     variants: Callable[[Place], Sequence[str]] = lambda place: SUITE,
     n: Callable[[Cell], int] = lambda cell: cell.n,
 ) -> pd.DataFrame:

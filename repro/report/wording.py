@@ -9,6 +9,7 @@ from repro.evidence.stats import LEAST_SEEDS, summarise
 NOT_RUN = "not run"
 NOT_EVALUATED = "not evaluated"  # trained, and its checkpoint not tried on anything else
 NOT_RECORDED = "not recorded"  # run, by sources that did not keep it
+NOT_MEASURED = "not measured"
 
 
 def percent(value: float) -> str:
@@ -54,18 +55,18 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def difference_said(values: Sequence[float]) -> str:
+def difference_in_words(values: Sequence[float]) -> str:
     """In points, with the t interval where there are seeds enough for one."""
     if not values:
         return NOT_RUN
-    found = summarise(values)
-    if found.low is None or found.high is None or found.n < LEAST_SEEDS:
-        return f"{signed(found.mean)} ({seeds(found.n)})"
-    return f"{signed(found.mean)} (95 % interval {between(found.low, found.high)}, {seeds(found.n)})"
+    summary = summarise(values)
+    if summary.low is None or summary.high is None or summary.n < LEAST_SEEDS:
+        return f"{signed(summary.mean)} ({seeds(summary.n)})"
+    return f"{signed(summary.mean)} (95 % interval {between(summary.low, summary.high)}, {seeds(summary.n)})"
 
 
 def number(values: Sequence[float], digits: int = 2) -> str:
     """Mean ± standard deviation of what is no percentage."""
-    found = summarise(values)
-    mean = f"{found.mean:z.{digits}f}"  # what rounds to zero has no sign
-    return mean + (f" ± {found.sd:.{digits}f}" if found.sd is not None else "")
+    summary = summarise(values)
+    mean = f"{summary.mean:z.{digits}f}"  # what rounds to zero has no sign
+    return mean + (f" ± {summary.sd:.{digits}f}" if summary.sd is not None else "")

@@ -10,7 +10,7 @@ from clamp.data import DataError, Tweet, load_twitter
 
 OTHER_DATA_SET = "other_data_set"  # what evaluations call this condition
 _OTHER = {"twitter2015": "twitter2017", "twitter2017": "twitter2015"}
-_FIELDS_OF_BOTH = {"caption", "faces"}  # of a visual proxy
+_FIELDS_OF_ONE = {"description"}  # of a visual proxy
 
 
 def other_data_set(data: DataConfig) -> str | None:
@@ -26,7 +26,7 @@ def other_tweets(data: DataConfig, root: Path | None) -> list[Tweet] | None:
     other = other_data_set(data)
     if other is None or root is None:
         return None
-    fields = data.proxy_fields if _FIELDS_OF_BOTH.issuperset(data.proxy_fields) else ("caption", "faces")
+    fields = ("caption", "faces") if _FIELDS_OF_ONE.intersection(data.proxy_fields) else data.proxy_fields
     try:
         tweets = load_twitter(root / other, "test", visual=data.visual, proxy_fields=fields)
     except DataError:

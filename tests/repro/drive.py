@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 
-import repro.report.figures.training
+import repro.report.write
 import repro.run.estimate
 from repro.__main__ import main
 
 if __name__ == "__main__":
-    repro.report.figures.training.write_figures = (
-        lambda *_: []
-    )  # drawing takes a second, and no test that comes here looks
+    repro.report.write.FIGURES = ()  # drawing takes a second, and no test that comes here looks
     repro.run.estimate.lines = lambda *_: iter(())  # torch is imported for it, which takes longer than these runs
     sys.exit(main(sys.argv[2:], train=sys.argv[1]))

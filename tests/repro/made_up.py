@@ -232,7 +232,10 @@ def _weighting(variant: str, steps: list[int], rng: np.random.Generator) -> dict
     }
 
 
-def evidence_of(records: list[dict[str, Any]], evaluations: list[dict[str, Any]] | None = None) -> Evidence:
-    """What tables are made from, with few resamples."""
+def evidence_of(
+    records: list[dict[str, Any]], evaluations: list[dict[str, Any]] | None = None, **measured: Any
+) -> Evidence:
+    """What tables and figures are made from, with few resamples; `measured` are reports of efficiency or operators."""
     runs = [RunRecord.model_validate(one) for one in records]
-    return gather(runs, [EvaluationRecord.model_validate(one) for one in evaluations or []], TODAYS, RESAMPLES)
+    evaluated = [EvaluationRecord.model_validate(one) for one in evaluations or []]
+    return gather(runs, evaluated, TODAYS, RESAMPLES, **measured)

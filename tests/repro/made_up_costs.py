@@ -18,7 +18,7 @@ from repro.efficiency.names import (
     SCHEMA,
     TEXT,
 )
-from repro.report.tables.costs.efficiency import OWN
+from repro.evidence.measurements import OWN
 
 # system -> milliseconds of a tweet, and GFLOP
 SYSTEMS = {

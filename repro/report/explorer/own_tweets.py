@@ -18,7 +18,7 @@ from clamp.data import Aspect, DataError, Tweet
 from clamp.data.collate import EncodedTweets
 from clamp.data.schema import Polarity
 from clamp.evaluate import predict
-from clamp.inference.request_record import BadRecord, Record, one_line, record_of
+from clamp.inference.request_record import BadRecord, RequestRecord, one_line, record_of
 from clamp.model import Clamp, Tagger
 from clamp.tagging import Span
 from repro.evaluate.attention_maps import attention_maps
@@ -78,7 +78,7 @@ def read_tweets(file: Path, images: Path) -> list[Tweet]:
     return tweets
 
 
-def _tweet(record: Record, line: int, images: Path) -> Tweet:
+def _tweet(record: RequestRecord, line: int, images: Path) -> Tweet:
     if record.image is None:
         raise BadRecord("it names no image")
     if not os.path.isfile(images / record.image):  # pathlib's own raises where a name is too long

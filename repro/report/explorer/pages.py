@@ -27,7 +27,7 @@ POLARITY = {"POS": "positive", "NEU": "neutral", "NEG": "negative"}
 _COLOURS = np.asarray(colormaps[HEAT](np.arange(256), bytes=True))[:, :3]
 _PIXEL_EXACT = 96  # pixels a side up to which an image is kept as PNG; larger ones are photographs
 
-Found = Mapping[str, Sequence[Sequence[Any]] | None]
+SpansBySystem = Mapping[str, Sequence[Sequence[Any]] | None]
 """System -> its predicted [start, end, polarity] of a tweet; None where they were not kept."""
 
 
@@ -37,9 +37,9 @@ def report_explorer(evidence: Evidence) -> dict[str, Any] | None:
     views = []
     for tweet, one in mapped_tweets(evidence):
         index = one["index"]
-        found = {system: spans[index] if index < len(spans) else None for system, spans in kept.items()}
+        spans_of = {system: spans[index] if index < len(spans) else None for system, spans in kept.items()}
         why = f", {one['why']}" if one["why"] else ""
-        views.append(view(tweet, one, f"Test tweet {index + 1}{why}", found, is_annotated=True))
+        views.append(view(tweet, one, f"Test tweet {index + 1}{why}", spans_of, is_annotated=True))
     return explorer(views, ["told by", "gold", *kept]) if views else None
 
 
@@ -72,7 +72,9 @@ def explorer(views: Sequence[dict[str, Any]], columns: Sequence[str]) -> dict[st
     }
 
 
-def view(tweet: Tweet, one: dict[str, Any], name: str, found: Found, *, is_annotated: bool) -> dict[str, Any]:
+def view(
+    tweet: Tweet, one: dict[str, Any], name: str, spans_of: SpansBySystem, *, is_annotated: bool
+) -> dict[str, Any]:
     """One tweet as the page shows it. `one` is its part of `attention_maps`; tweet.image is pixels (H, W, 3) uint8.
 
     With `is_annotated`, aspects are gold ones and labels right or wrong; else they are those that CLAMP predicts.
@@ -84,14 +86,14 @@ def view(tweet: Tweet, one: dict[str, Any], name: str, found: Found, *, is_annot
         "image": _data_uri(tweet.image),
         "cells": one["cells"],
         "distractors": one["distractors"],
-        "summary": _summary(one, found, is_annotated),
-        "also": _also(one, found, is_annotated),
+        "summary": _summary(one, spans_of, is_annotated),
+        "also": _also(one, spans_of, is_annotated),
         "aspects": [
             {
                 "start": aspect["start"],
                 "end": aspect["end"],
                 "cell": aspect["region"],
-                "labels": _labels(aspect, found, is_annotated),
+                "labels": _labels(aspect, spans_of, is_annotated),
             }
             for aspect in one["aspects"]
         ],
@@ -106,45 +108,45 @@ def _data_uri(pixels_HW3: np.ndarray) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _label(system: str, aspect: dict[str, Any], found: Found) -> str | None:
+def _label(system: str, aspect: dict[str, Any], spans_of: SpansBySystem) -> str | None:
     """The polarity that a system gives an aspect, or NOT_FOUND; None where its predictions were not kept."""
     if system == CLAMP:
         return aspect["predicted"] or NOT_FOUND
-    spans = found[system]
+    spans = spans_of[system]
     if spans is None:
         return None
     place = (aspect["start"], aspect["end"])
     return next((polarity for start, end, polarity in spans if (start, end) == place), NOT_FOUND)
 
 
-def _labels(aspect: dict[str, Any], found: Found, is_annotated: bool) -> list[str]:
+def _labels(aspect: dict[str, Any], spans_of: SpansBySystem, is_annotated: bool) -> list[str]:
     labels = [str(aspect["told_by"]), POLARITY[aspect["gold"]]] if is_annotated else []
-    for system in found:
-        label = _label(system, aspect, found)
+    for system in spans_of:
+        label = _label(system, aspect, spans_of)
         judged = is_annotated and label in POLARITY
         verdict = (", right" if label == aspect["gold"] else ", wrong") if judged else ""
         labels.append(NOT_KEPT if label is None else POLARITY.get(label, label) + verdict)
     return labels
 
 
-def _summary(one: dict[str, Any], found: Found, is_annotated: bool) -> str:
+def _summary(one: dict[str, Any], spans_of: SpansBySystem, is_annotated: bool) -> str:
     aspects = one["aspects"]
     number = f"{len(aspects) or 'no'} aspect{'' if len(aspects) == 1 else 's'}"
-    labels = {system: [_label(system, aspect, found) for aspect in aspects] for system in found}
+    labels = {system: [_label(system, aspect, spans_of) for aspect in aspects] for system in spans_of}
     known = {system: row for system, row in labels.items() if None not in row} if is_annotated else {}
     gold = [aspect["gold"] for aspect in aspects]
     right = [f"{system} {sum(map(str.__eq__, map(str, row), gold))} right" for system, row in known.items()]
     return "; ".join([number, *right])
 
 
-def _also(one: dict[str, Any], found: Found, is_annotated: bool) -> list[str]:
+def _also(one: dict[str, Any], spans_of: SpansBySystem, is_annotated: bool) -> list[str]:
     """What systems predicted beside the aspects that are shown."""
     places = {(aspect["start"], aspect["end"]) for aspect in one["aspects"]}
     beside = "no annotated aspect" if is_annotated else "no aspect to CLAMP"
     return [
         f"{system[0].upper()}{system[1:]} also finds “{' '.join(one['words'][start:end])}” ({POLARITY[polarity]}), "
         f"which is {beside}."
-        for system, spans in found.items()
+        for system, spans in spans_of.items()
         for start, end, polarity in spans or ()
         if (start, end) not in places
     ]

@@ -1,1 +1,1 @@
-"""The figures, a file each."""
+"""The figures: a file each, listed in contents.py."""

@@ -12,40 +12,35 @@ from repro.evidence.by_seed import measured
 from repro.evidence.cells import Block, Cell, Place
 from repro.evidence.evidence import Evidence
 from repro.plan.variants import SUITE
-from repro.report.figures.training import BLUE, COLUMN, ORANGE, legend_below, panel_title
+from repro.report.figures.figure import ReportFigure
+from repro.report.figures.panels import legend_below, stack
+from repro.report.figures.style import BLUE, ORANGE
 from repro.report.table_rows import place_title
 from repro.report.wording import number, seeds
 
-CAPTION = (
-    "Cosine between CLAMP's embeddings of a test tweet's words and of its own image (matched) or another tweet's "
-    "(mismatched), pooled over seeds; offline there is no image but the words that stand for it (its caption and "
-    "faces); AUC: how often a matched pair is the closer one"
-)
-
 
 def _panels(evidence: Evidence) -> dict[Place, Cell]:
-    found = {place: block["full"] for place, block in evidence.grouped.items() if "full" in block}
-    return {place: cell for place, cell in found.items() if measured(cell, "alignment")}
+    of_clamp = {place: block["full"] for place, block in evidence.grouped.items() if "full" in block}
+    return {place: cell for place, cell in of_clamp.items() if measured(cell, "alignment")}
 
 
-def suffices(evidence: Evidence) -> bool:
+def _suffices(evidence: Evidence) -> bool:
     return bool(_panels(evidence))
 
 
-def draw(evidence: Evidence) -> Figure:
+def _draw(evidence: Evidence) -> Figure:
     panels = _panels(evidence)
-    figure = Figure(figsize=(COLUMN, 2.0 * len(panels) + 0.5), dpi=200, layout="constrained")
-    axes = list(figure.subplots(len(panels), 1, squeeze=False)[:, 0])
+    blocks = {place: {"full": cell} for place, cell in panels.items()}
+    figure, axes = stack(evidence, blocks, [2.0] * len(panels))
     edges = np.linspace(-1, 1, BINS + 1)
-    for axis, (place, cell) in zip(axes, panels.items(), strict=True):
-        found = measured(cell, "alignment")
+    for axis, cell in zip(axes, panels.values(), strict=True):
+        of_seeds = measured(cell, "alignment")
         for name, color, line in (("mismatched", ORANGE, "--"), ("matched", BLUE, "-")):
-            counts = np.sum([one[name] for one in found], axis=0)
+            counts = np.sum([one[name] for one in of_seeds], axis=0)
             shares = 100 * counts / counts.sum()
             axis.stairs(shares, edges, fill=True, color=color, alpha=0.35, linewidth=0)
             axis.stairs(shares, edges, color=color, linewidth=1.3, linestyle=line, label=name)
-        axis.set_title(panel_title(place, {"full": cell}, evidence.marks.todays_hashes))
-        axis.text(0.02, 0.94, f"AUC {_auc(found)}", transform=axis.transAxes, va="top")
+        axis.text(0.02, 0.94, f"AUC {_auc(of_seeds)}", transform=axis.transAxes, va="top")
         axis.set_ylabel("share of pairs (%)")
         axis.set_xlim(-1, 1)
         axis.set_xticks([-1, -0.5, 0, 0.5, 1])
@@ -54,27 +49,38 @@ def draw(evidence: Evidence) -> Figure:
     return figure
 
 
-def _auc(found: list[dict[str, Any]]) -> str:
-    return number([one["auc"] for one in found])
+def _auc(of_seeds: list[dict[str, Any]]) -> str:
+    return number([one["auc"] for one in of_seeds])
 
 
-def sentences(evidence: Evidence) -> tuple[str, ...]:
+def _sentences(evidence: Evidence) -> tuple[str, ...]:
     """Of each place: how far CLAMP tells the two apart, and which other system with the contrast does so best."""
     return tuple(_sentence(place, cell, evidence.block(place)) for place, cell in _panels(evidence).items())
 
 
 def _sentence(place: Place, full: Cell, block: Block) -> str:
-    found = measured(full, "alignment")
-    matched, mismatched = (number([one[f"mean_{name}"] for one in found]) for name in ("matched", "mismatched"))
-    said = (
+    of_seeds = measured(full, "alignment")
+    matched, mismatched = (number([one[f"mean_{name}"] for one in of_seeds]) for name in ("matched", "mismatched"))
+    sentence = (
         f"{place_title(place)}: CLAMP's mean cosine is {matched} for matched and {mismatched} for mismatched pairs, "
-        f"with an AUC of {_auc(found)} ({seeds(len(found))}); 0.5 would tell nothing."
+        f"with an AUC of {_auc(of_seeds)} ({seeds(len(of_seeds))}); 0.5 would tell nothing."
     )
     others = {v: measured(block[v], "alignment") for v in SUITE if v != "full" and v in block}
     others = {v: of_variant for v, of_variant in others.items() if of_variant}
     if not others:
-        return said
+        return sentence
     best = max(others, key=lambda v: float(np.mean([one["auc"] for one in others[v]])))
     systems = "the other system" if len(others) == 1 else f"the {len(others)} other systems"
     whose = f"{block[best].label}, {seeds(len(others[best]))}"
-    return f"{said} Of {systems} with a global contrast the highest is {_auc(others[best])} ({whose})."
+    return f"{sentence} Of {systems} with a global contrast the highest is {_auc(others[best])} ({whose})."
+
+
+FIGURE = ReportFigure(
+    "alignment",
+    "Cosine between CLAMP's embeddings of a test tweet's words and of its own image (matched) or another tweet's "
+    "(mismatched), pooled over seeds; offline there is no image but the words that stand for it (its caption and "
+    "faces); AUC: how often a matched pair is the closer one",
+    _suffices,
+    _draw,
+    _sentences,
+)

@@ -20,16 +20,9 @@ from clamp.data.synthetic import IMAGE_SIZE
 from repro.evaluate.redrawn_images import first_test_tweets
 from repro.evidence.cells import GENERATED
 from repro.evidence.evidence import Evidence
-from repro.report.figures.training import COLUMN
+from repro.report.figures.figure import ReportFigure
+from repro.report.figures.style import COLUMN
 
-CAPTION = (
-    "Where CLAMP (seed 0) looks in test tweets chosen by a rule: the first with one, two and three aspects of which "
-    "the image tells one or more, and the first other with an aspect found and given a wrong polarity. Left: the image "
-    "with each aspect's cell (solid, numbered) and the figures that the tweet does not mention (dashed). Right: for "
-    "each aspect and stage the attention of its words over the image in grey (the bar shows its colours over the mean "
-    "grey of these images); below each map the share that falls on the aspect's own cell and on unmentioned figures "
-    "(others), and the mean opening of the noise gate"
-)
 # inches
 _WIDTH, _EDGE = 2 * COLUMN, 0.08
 _HEADER, _TITLE, _MAP, _BELOW = 0.4, 0.18, 1.08, 0.36
@@ -57,11 +50,11 @@ def mapped_tweets(evidence: Evidence) -> list[tuple[Tweet, dict[str, Any]]]:
     return []
 
 
-def suffices(evidence: Evidence) -> bool:
+def _suffices(evidence: Evidence) -> bool:
     return bool(shown_tweets(evidence))
 
 
-def draw(evidence: Evidence) -> Figure:
+def _draw(evidence: Evidence) -> Figure:
     """One part a tweet, one row of maps an aspect; everything is placed in inches from the top."""
     shown = shown_tweets(evidence)
     heights = [_HEADER + _TITLE + max(len(one["aspects"]) * (_MAP + _BELOW), _IMAGE + 0.12) for _, one in shown]
@@ -183,7 +176,7 @@ def mass_on(stage: dict[str, Any], row: int, cells: list[int], one: dict[str, An
     return float((np.reshape(stage["maps"][row], (rows, columns)) * shares).sum())
 
 
-def sentences(evidence: Evidence) -> tuple[str, ...]:
+def _sentences(evidence: Evidence) -> tuple[str, ...]:
     """How much attention falls on the right cells in these tweets, and what was predicted."""
     shown = [one for _, one in shown_tweets(evidence)]
     aspects = [(one, row, aspect) for one in shown for row, aspect in enumerate(one["aspects"])]
@@ -201,3 +194,17 @@ def sentences(evidence: Evidence) -> tuple[str, ...]:
         f"the {len(told)} aspects that the image tells, {listed} falls on their own cells; spread evenly it would be "
         f"{100 / shown[0]['cells'] ** 2:.0f} %. They are to look at: the tables of pointing and counterfactuals count.",
     )
+
+
+FIGURE = ReportFigure(
+    "attention_maps",
+    "Where CLAMP (seed 0) looks in test tweets chosen by a rule: the first with one, two and three aspects of which "
+    "the image tells one or more, and the first other with an aspect found and given a wrong polarity. Left: the image "
+    "with each aspect's cell (solid, numbered) and the figures that the tweet does not mention (dashed). Right: for "
+    "each aspect and stage the attention of its words over the image in grey (the bar shows its colours over the mean "
+    "grey of these images); below each map the share that falls on the aspect's own cell and on unmentioned figures "
+    "(others), and the mean opening of the noise gate",
+    _suffices,
+    _draw,
+    _sentences,
+)

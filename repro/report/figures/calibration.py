@@ -9,33 +9,29 @@ from repro.evaluate.calibration import calibration_error, pooled
 from repro.evidence.by_seed import measured
 from repro.evidence.cells import Block, Cell, Place
 from repro.evidence.evidence import Evidence
-from repro.report.figures.training import COLUMN, CURVES, panel_title
+from repro.report.figures.figure import ReportFigure
+from repro.report.figures.panels import Panels, panel_title
+from repro.report.figures.style import COLUMN, CURVES
 from repro.report.table_rows import place_title
 from repro.report.wording import mean_and_sd, seeds
 
-CAPTION = (
-    "Accuracy of the predicted polarity of gold aspects against its probability, in 15 bins pooled over seeds; dots "
-    "are larger where a bin holds more, and left out below ten; ECE: expected calibration error "
-    "in percent, mean over seeds; grey: perfect"
-)
 _FEWEST = 10  # predictions in a bin that is drawn: fewer say little of an accuracy
 _MARKERS = dict(zip(CURVES, "osD^vP", strict=True))
 
 
-def _panels(evidence: Evidence) -> dict[Place, Block]:
-    found = {}
-    for place, block in evidence.grouped.items():
-        shown = {v: block[v] for v in CURVES if v in block and measured(block[v], "calibration")}
-        if shown:
-            found[place] = shown
-    return found
+def _panels(evidence: Evidence) -> Panels:
+    shown = {
+        place: {v: block[v] for v in CURVES if v in block and measured(block[v], "calibration")}
+        for place, block in evidence.grouped.items()
+    }
+    return {place: block for place, block in shown.items() if block}
 
 
-def suffices(evidence: Evidence) -> bool:
+def _suffices(evidence: Evidence) -> bool:
     return bool(_panels(evidence))
 
 
-def draw(evidence: Evidence) -> Figure:
+def _draw(evidence: Evidence) -> Figure:
     panels = _panels(evidence)
     figure = Figure(figsize=(1.6 * COLUMN, 2.7 * len(panels)), dpi=200, layout="constrained")
     axes = list(figure.subplots(len(panels), 1, squeeze=False)[:, 0])
@@ -52,7 +48,7 @@ def draw(evidence: Evidence) -> Figure:
             axis.scatter(x, y, s=sizes, color=color, marker=_MARKERS[variant], linewidths=0, zorder=3)
             label = f"{name}: ECE {_ece(cell)}"
             axis.plot([], [], color=color, linestyle=line, marker=_MARKERS[variant], markersize=4, label=label)
-        axis.set_title(panel_title(place, block, evidence.marks.todays_hashes))
+        axis.set_title(panel_title(evidence, place, block))
         axis.set_xlabel("probability of the predicted polarity (%)")
         axis.set_ylabel("of them right (%)")
         axis.set_xlim(30, 101)
@@ -70,7 +66,7 @@ def _ece(cell: Cell) -> str:
     return mean_and_sd(errors(cell))
 
 
-def sentences(evidence: Evidence) -> tuple[str, ...]:
+def _sentences(evidence: Evidence) -> tuple[str, ...]:
     return tuple(_sentence(place, block) for place, block in _panels(evidence).items())
 
 
@@ -94,3 +90,14 @@ def _sentence(place: Place, block: Block) -> str:
         )
         parts.append(f"of {len(means)} systems the lowest is {lowest}, the highest {highest}")
     return f"{place_title(place)}: {'; '.join(parts)}."
+
+
+FIGURE = ReportFigure(
+    "calibration",
+    "Accuracy of the predicted polarity of gold aspects against its probability, in 15 bins pooled over seeds; dots "
+    "are larger where a bin holds more, and left out below ten; ECE: expected calibration error "
+    "in percent, mean over seeds; grey: perfect",
+    _suffices,
+    _draw,
+    _sentences,
+)

@@ -12,28 +12,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from repro.evidence.by_seed import of_records
-from repro.evidence.cells import PLACES, Block, Place, Record
+from repro.evidence.cells import Block, Place, Record
 from repro.evidence.evidence import Evidence
+from repro.evidence.per_record import cosines, loss_sd, negative_share, relative_norm_sd
 from repro.evidence.stats import summarise
-from repro.report.figures.training import BLACK, BLUE, COLUMN, ORANGE, band, panel_title
+from repro.report.figures.figure import ReportFigure
+from repro.report.figures.panels import Panels, band, panel_title
+from repro.report.figures.style import BLACK, BLUE, COLUMN, ORANGE
 from repro.report.table_rows import place_title
-from repro.report.tables.mechanism.interference import (
-    WEIGHTINGS,
-    cosines,
-    loss_sd,
-    negative_share,
-    pairs,
-    relative_norm_sd,
-)
+from repro.report.tables.mechanism.interference import WEIGHTINGS, pairs
 from repro.report.wording import seeds
 
-CAPTION = (
-    "Gradients of the tasks on the text encoder under adaptive (AMA), equal and fixed loss weights. Upper left: share "
-    "of negative cosines by pair of tasks, markers for the mean over seeds and lines for their range, hollow markers "
-    "for one seed. Then the mean cosine over all pairs by step, and within each epoch the standard deviation of the "
-    "tagging loss (in the first epoch mostly its descent) and that of the gradient's norm relative to its mean; there "
-    "lines are the mean over seeds and bands their range. The number of seeds stands above the panels"
-)
 _STYLES: dict[str, tuple[str, Any, str]] = {
     "full": (BLACK, "-", "o"),
     "no_ama": (ORANGE, "--", "s"),
@@ -41,28 +30,26 @@ _STYLES: dict[str, tuple[str, Any, str]] = {
 }
 
 
-def _panels(evidence: Evidence) -> dict[Place, Block]:
-    found = {}
-    for place in PLACES:
-        block = evidence.block(place)
-        shown = {v: block[v] for v in WEIGHTINGS if v in block and of_records(block[v], negative_share)}
-        if len(shown) > 1:  # one weighting alone has nothing to stand beside
-            found[place] = shown
-    return found
+def _panels(evidence: Evidence) -> Panels:
+    shown = {
+        place: {v: block[v] for v in WEIGHTINGS if v in block and of_records(block[v], negative_share)}
+        for place, block in evidence.grouped.items()
+    }
+    return {place: block for place, block in shown.items() if len(block) > 1}  # one alone has nothing to stand beside
 
 
-def suffices(evidence: Evidence) -> bool:
+def _suffices(evidence: Evidence) -> bool:
     return bool(_panels(evidence))
 
 
-def draw(evidence: Evidence) -> Figure:
+def _draw(evidence: Evidence) -> Figure:
     """Two rows of two panels for each place."""
     panels = _panels(evidence)
     figure = Figure(figsize=(2 * COLUMN, 4.4 * len(panels) + 0.4), dpi=200, layout="constrained")
     grid = figure.subplots(2 * len(panels), 2, squeeze=False)
     for row, (place, block) in enumerate(panels.items()):
         (by_pair, by_step), (of_loss, of_norm) = grid[2 * row], grid[2 * row + 1]
-        by_pair.set_title(panel_title(place, block, evidence.marks.todays_hashes), loc="left")
+        by_pair.set_title(panel_title(evidence, place, block), loc="left")
         numbers = ", ".join(f"{WEIGHTINGS[v]} {len(of_records(c, negative_share))}" for v, c in block.items())
         by_step.set_title(f"seeds: {numbers}", loc="left", fontsize=7)
         _dots(by_pair, block, pairs(evidence, place))
@@ -93,8 +80,8 @@ def _dots(axis: Axes, block: Block, names: list[str]) -> None:
     for place, (variant, cell) in enumerate(block.items()):
         color, _, marker = _STYLES[variant]
         for row, pair in enumerate(names):
-            found = of_records(cell, lambda record, pair=pair: negative_share(record, pair))  # type: ignore[misc]
-            values = [100 * value for value in found.values()]
+            shares = of_records(cell, lambda record, pair=pair: negative_share(record, pair))  # type: ignore[misc]
+            values = [100 * value for value in shares.values()]
             if values:
                 at = row + 0.24 * (place - 1)
                 axis.plot([min(values), max(values)], [at, at], color=color, linewidth=1.0)
@@ -115,14 +102,14 @@ def _mean_course(record: Record) -> list[float]:
 def _by_epoch(
     axis: Axes, records: tuple[Record, ...], course: Callable[[Record], list[float] | None], style: dict[str, Any]
 ) -> None:
-    runs = [found for record in records if (found := course(record))]
+    runs = [by_epoch for record in records if (by_epoch := course(record))]
     if runs:
         band(axis, range(1, max(map(len, runs)) + 1), runs, **style)
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def sentences(evidence: Evidence) -> tuple[str, ...]:
+def _sentences(evidence: Evidence) -> tuple[str, ...]:
     """How often gradients oppose each other, most and least, by pair of tasks."""
     return tuple(_sentence(evidence, place, block) for place, block in _panels(evidence).items())
 
@@ -139,3 +126,16 @@ def _sentence(evidence: Evidence, place: Place, block: Block) -> str:
         share = f"{100 * means[worst]:.1f} %, {seeds(len(shares[worst]))}"
         parts.append(f"with {WEIGHTINGS[variant]} {worst.replace('~', ' and ')} ({share})")
     return f"{place_title(place)}: the tasks whose gradients oppose each other most often are {'; '.join(parts)}."
+
+
+FIGURE = ReportFigure(
+    "interference",
+    "Gradients of the tasks on the text encoder under adaptive (AMA), equal and fixed loss weights. Upper left: share "
+    "of negative cosines by pair of tasks, markers for the mean over seeds and lines for their range, hollow markers "
+    "for one seed. Then the mean cosine over all pairs by step, and within each epoch the standard deviation of the "
+    "tagging loss (in the first epoch mostly its descent) and that of the gradient's norm relative to its mean; there "
+    "lines are the mean over seeds and bands their range. The number of seeds stands above the panels",
+    _suffices,
+    _draw,
+    _sentences,
+)

@@ -11,24 +11,20 @@ from matplotlib.figure import Figure
 
 from repro.evidence.cells import GENERATED
 from repro.evidence.evidence import Evidence
-from repro.report.figures.training import COLUMN, CURVES, legend_below, panel_title
+from repro.report.figures.figure import ReportFigure
+from repro.report.figures.panels import legend_below, panel_title
+from repro.report.figures.style import COLUMN, CURVES
 from repro.report.tables.results.sweep import KNOBS, Point, points, seeds_of_points, sweep, values_of, words_alone
 
-CAPTION = (
-    "Joint test F1 (top) and pointing accuracy (bottom) of CLAMP and its ablations, trained on generated tweets with "
-    "one knob turned: the mean over a point's seeds, whose number the title says (small dots: the seeds, where there "
-    "are more than one). Dotted: F1 to expect of words alone, with every span found and each polarity that only the "
-    "image tells guessed uniformly, 1 - 2/3 of their share; luck can exceed it"
-)
 _MARKERS = {"full": "o", "no_paf": "s", "no_mcl": "D", "no_ama": "^"}
 _WORDS = "expected of words alone"
 
 
-def suffices(evidence: Evidence) -> bool:
+def _suffices(evidence: Evidence) -> bool:
     return bool(evidence.swept)
 
 
-def draw(evidence: Evidence) -> Figure:
+def _draw(evidence: Evidence) -> Figure:
     """A column of panels for each knob."""
     figure = Figure(figsize=(2 * COLUMN, 4.2), dpi=200, layout="constrained")
     grid = figure.subplots(2, len(KNOBS), sharex="col", sharey="row", squeeze=False)
@@ -41,7 +37,7 @@ def draw(evidence: Evidence) -> Figure:
         above.plot(values_of(knob), expected, color="#777777", linewidth=0.9, linestyle=(0, (1, 2)), label=_WORDS)
         below.set_xlabel(title[0].lower() + title[1:])
         below.set_xticks(values_of(knob))
-    title = panel_title(GENERATED, evidence.swept, evidence.marks.todays_hashes)
+    title = panel_title(evidence, GENERATED, evidence.swept)
     grid[0][0].set_title(f"{title}, {seeds_of_points(evidence)}", loc="left")
     grid[1][0].set_ylim(0, 102)
     grid[0][0].set_ylabel("test joint F1 (%)")
@@ -62,6 +58,18 @@ def _curves(axis: Axes, of_knob: dict[str, dict[float, Point]], value: Callable[
                 axis.plot([at] * len(values), values, ".", color=color, markersize=2.5)
 
 
-def sentences(evidence: Evidence) -> tuple[str, ...]:
+def _sentences(evidence: Evidence) -> tuple[str, ...]:
     """Those of the table."""
     return sweep(evidence).findings
+
+
+FIGURE = ReportFigure(
+    "sweep",
+    "Joint test F1 (top) and pointing accuracy (bottom) of CLAMP and its ablations, trained on generated tweets with "
+    "one knob turned: the mean over a point's seeds, whose number the title says (small dots: the seeds, where there "
+    "are more than one). Dotted: F1 to expect of words alone, with every span found and each polarity that only the "
+    "image tells guessed uniformly, 1 - 2/3 of their share; luck can exceed it",
+    _suffices,
+    _draw,
+    _sentences,
+)

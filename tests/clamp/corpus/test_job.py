@@ -31,7 +31,7 @@ from clamp.data import DataError
 from clamp.data.collate import EncodedTweets
 from clamp.evaluate import predict
 from clamp.inference.predictor import Predictor
-from clamp.inference.request_record import BadRecord, Record, Row, one_line, record_of
+from clamp.inference.request_record import BadRecord, CorpusRow, RequestRecord, one_line, record_of
 from clamp.inference.words import split_words
 
 COUNT = 20
@@ -356,7 +356,7 @@ def test_any_bytes_give_rows_that_hold_a_record_or_a_reason(content: bytes, form
             assert text is None or [text[start:end] for start, end in record.places] == list(record.words)
 
 
-def record_or_reason(row: Row) -> Record | str:
+def record_or_reason(row: CorpusRow) -> RequestRecord | str:
     try:
         return record_of(row)
     except BadRecord as error:

@@ -18,7 +18,7 @@ import pytest
 
 import clamp.corpus.model_process
 from clamp.config import ConfigError
-from clamp.corpus.model_process import Exchange, served
+from clamp.corpus.model_process import Exchange, run_beside
 from clamp.data import DataError
 
 
@@ -40,7 +40,7 @@ def test_answers_come_whole_and_in_order(depth: int, slot: int, monkeypatch: pyt
         assert question["empty"].shape == (0, 3)
         return {"double": 2 * question["number"], "long": np.repeat(question["array"], 2)}
 
-    news = list(served(work, answer, depth))
+    news = list(run_beside(work, answer, depth))
     assert [number for number, _ in news] == list(range(40))
     for number, answered in news:
         assert (answered is None) == (number % 3 == 0)
@@ -56,7 +56,9 @@ def test_a_questions_arrays_are_handed_over_and_not_copied() -> None:
         return int(array[:2].sum())
 
     pairs = (("item", np.arange(10_000) + number) for number in range(5))
-    assert list(served(lambda exchange: exchange(pairs), answer, 2)) == [("item", 8 + number) for number in range(5)]
+    assert list(run_beside(lambda exchange: exchange(pairs), answer, 2)) == [
+        ("item", 8 + number) for number in range(5)
+    ]
 
 
 def test_an_answers_arrays_outlast_those_that_follow() -> None:
@@ -64,7 +66,7 @@ def test_an_answers_arrays_outlast_those_that_follow() -> None:
         kept = [answered for _, answered in exchange((number, number) for number in range(20))]
         yield [int(array[0]) for array in kept]
 
-    assert list(served(work, lambda number: np.full(1000, number), 2)) == [list(range(20))]
+    assert list(run_beside(work, lambda number: np.full(1000, number), 2)) == [list(range(20))]
 
 
 def test_it_is_no_more_questions_ahead_than_it_may_be() -> None:
@@ -82,7 +84,7 @@ def test_it_is_no_more_questions_ahead_than_it_may_be() -> None:
     def answer(number: int) -> None:
         assert shared[0] <= number + 4  # three that were asked, one waiting to be
 
-    assert list(served(work, answer, 3)) == list(range(50))
+    assert list(run_beside(work, answer, 3)) == list(range(50))
 
 
 @pytest.mark.parametrize("slot", [2000, 2**20])
@@ -104,7 +106,7 @@ def test_items_without_a_question_do_not_gather(slot: int, monkeypatch: pytest.M
         time.sleep(0.2)
         return np.zeros(2**17)
 
-    assert max(served(work, answer, 3)) == 3
+    assert max(run_beside(work, answer, 3)) == 3
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_an_expected_error_arrives_after_the_news_before_it(error: Exception, li
         yield 1
         raise error
 
-    news = served(work, lambda question: question, 2)
+    news = run_beside(work, lambda question: question, 2)
     assert next(news) == 1
     with pytest.raises(ConfigError, match=f"^{re.escape(line)}$"):
         next(news)
@@ -131,7 +133,7 @@ def test_what_only_the_pipe_can_take_goes_both_ways(monkeypatch: pytest.MonkeyPa
     """More than a pipe holds: were both sent at once, each process would wait for the other to read."""
     monkeypatch.setattr(clamp.corpus.model_process, "_SLOT", 2000)
     pairs = ((number, np.full(2**20, number)) for number in range(6))
-    news = served(lambda exchange: exchange(pairs), lambda array: array + 1, 3)
+    news = run_beside(lambda exchange: exchange(pairs), lambda array: array + 1, 3)
     assert [(number, int(array[-1])) for number, array in news] == [(number, number + 1) for number in range(6)]
 
 
@@ -151,7 +153,7 @@ def test_its_end_by_a_signal_is_said_in_one_line(asks: bool, slot: int, monkeypa
     with pytest.raises(
         ConfigError, match=r"^the process that reads and writes ended \(exit code -9\); the system does"
     ):
-        list(served(work, lambda question: np.zeros(2**20), 2))
+        list(run_beside(work, lambda question: np.zeros(2**20), 2))
 
 
 @pytest.mark.parametrize("sent", [0, 100_000])  # of the question's bytes
@@ -164,7 +166,7 @@ def test_its_end_within_a_question_is_said_in_one_line(sent: int, monkeypatch: p
 
     monkeypatch.setattr(Connection, "send_bytes", cut)
     with pytest.raises(ConfigError, match=r"^the process that reads and writes ended \(exit code -9\)"):
-        list(served(lambda exchange: exchange([("item", np.zeros(2**20))]), lambda question: 0, 2))
+        list(run_beside(lambda exchange: exchange([("item", np.zeros(2**20))]), lambda question: 0, 2))
 
 
 def test_who_has_ended_is_no_longer_answered() -> None:
@@ -182,7 +184,7 @@ def test_who_has_ended_is_no_longer_answered() -> None:
         return exchange(pairs())
 
     with pytest.raises(ConfigError, match=r"^out: No space left on device$"):
-        list(served(work, answer, 16))
+        list(run_beside(work, answer, 16))
     assert len(asked) < 3
 
 
@@ -194,13 +196,13 @@ def test_an_error_of_the_answer_is_raised_here_and_ends_the_other_process() -> N
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(served(lambda exchange: exchange([("item", os.getpid())]), answer, 2))
+        list(run_beside(lambda exchange: exchange([("item", os.getpid())]), answer, 2))
     with pytest.raises(ProcessLookupError):
         os.kill(asked[0], 0)
 
 
 def test_who_stops_listening_leaves_no_process_behind() -> None:
-    news = served(lambda exchange: iter(lambda: os.getpid(), None), lambda question: question, 2)
+    news = run_beside(lambda exchange: iter(lambda: os.getpid(), None), lambda question: question, 2)
     pid = next(news)
     assert pid != os.getpid()
     news.close()

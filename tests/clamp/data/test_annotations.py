@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clamp.data.annotations import Record, read_conll_records, read_json_records, read_target_records
+from clamp.data.annotations import AnnotatedTweet, read_conll_records, read_json_records, read_target_records
 from clamp.data.schema import POLARITIES, Aspect, DataError
 
 files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -25,15 +25,15 @@ image_ids = st.from_regex(r"[A-Za-z0-9_]{1,12}\.jpg", fullmatch=True)
 
 
 @st.composite
-def records(draw: st.DrawFn, fewest_aspects: int = 0) -> Record:
+def records(draw: st.DrawFn, fewest_aspects: int = 0) -> AnnotatedTweet:
     tweet = draw(st.lists(words, min_size=3, max_size=12))
     cuts = draw(st.lists(st.integers(0, len(tweet)), unique=True, min_size=2 * fewest_aspects, max_size=6))
     cuts = sorted(cuts)[: len(cuts) // 2 * 2]
     aspects = [Aspect(*span, draw(st.sampled_from(POLARITIES))) for span in zip(cuts[::2], cuts[1::2], strict=True)]
-    return Record(draw(image_ids), tuple(tweet), tuple(aspects))
+    return AnnotatedTweet(draw(image_ids), tuple(tweet), tuple(aspects))
 
 
-def as_json(record: Record) -> dict[str, Any]:
+def as_json(record: AnnotatedTweet) -> dict[str, Any]:
     aspects = [
         {"from": a.start, "to": a.end, "polarity": a.polarity, "term": list(record.words[a.start : a.end])}
         for a in record.aspects
@@ -41,7 +41,7 @@ def as_json(record: Record) -> dict[str, Any]:
     return {"words": list(record.words), "image_id": record.image_id, "aspects": aspects, "noun": []}
 
 
-def as_conll(record: Record) -> str:
+def as_conll(record: AnnotatedTweet) -> str:
     tags = ["O"] * len(record.words)
     for a in record.aspects:
         tags[a.start : a.end] = [f"B-{a.polarity}"] + [f"I-{a.polarity}"] * (a.end - a.start - 1)
@@ -49,7 +49,7 @@ def as_conll(record: Record) -> str:
     return f"IMGID:{record.image_id.removesuffix('.jpg')}\n" + "".join(rows) + "\n"
 
 
-def as_rows(record: Record) -> str:
+def as_rows(record: AnnotatedTweet) -> str:
     rows = []
     for a in record.aspects:
         sentence = " ".join([*record.words[: a.start], "$T$", *record.words[a.end :]])
@@ -60,7 +60,7 @@ def as_rows(record: Record) -> str:
 
 @files
 @given(st.lists(records(), max_size=4))
-def test_json_round_trip(tmp_path: Path, expected: list[Record]) -> None:
+def test_json_round_trip(tmp_path: Path, expected: list[AnnotatedTweet]) -> None:
     file = tmp_path / "train.json"
     file.write_text(json.dumps([as_json(record) for record in expected]), encoding="utf-8")
     assert read_json_records(file) == expected
@@ -68,7 +68,7 @@ def test_json_round_trip(tmp_path: Path, expected: list[Record]) -> None:
 
 @files
 @given(st.lists(records(), max_size=4), st.sampled_from(["\n", "\r\n"]))
-def test_conll_round_trip(tmp_path: Path, expected: list[Record], end: str) -> None:
+def test_conll_round_trip(tmp_path: Path, expected: list[AnnotatedTweet], end: str) -> None:
     file = tmp_path / "train.txt"
     file.write_text("".join(map(as_conll, expected)), encoding="utf-8", newline=end)
     assert read_conll_records(file) == expected
@@ -76,14 +76,14 @@ def test_conll_round_trip(tmp_path: Path, expected: list[Record], end: str) -> N
 
 @files
 @given(st.lists(records(fewest_aspects=1), max_size=4, unique_by=lambda r: (r.image_id, r.words)))
-def test_rows_round_trip(tmp_path: Path, expected: list[Record]) -> None:
+def test_rows_round_trip(tmp_path: Path, expected: list[AnnotatedTweet]) -> None:
     file = tmp_path / "train.tsv"
     file.write_text("index\t#1 Label\t#2 ImageID\t#3 String\t#3 String\n" + "".join(map(as_rows, expected)), "utf-8")
     assert read_target_records(file) == expected
 
 
 def test_aspects_come_in_the_order_of_the_words(tmp_path: Path) -> None:
-    record = Record("1.jpg", ("a", "b", "c"), (Aspect(0, 1, "POS"), Aspect(2, 3, "NEG")))
+    record = AnnotatedTweet("1.jpg", ("a", "b", "c"), (Aspect(0, 1, "POS"), Aspect(2, 3, "NEG")))
     raw = as_json(record)
     raw["aspects"].reverse()
     (tmp_path / "dev.json").write_text(json.dumps([raw]))
@@ -91,14 +91,14 @@ def test_aspects_come_in_the_order_of_the_words(tmp_path: Path) -> None:
 
 
 def test_the_term_may_be_absent(tmp_path: Path) -> None:
-    raw = as_json(Record("1.jpg", ("a", "b"), (Aspect(0, 1, "POS"),)))
+    raw = as_json(AnnotatedTweet("1.jpg", ("a", "b"), (Aspect(0, 1, "POS"),)))
     del raw["aspects"][0]["term"]
     (tmp_path / "dev.json").write_text(json.dumps([raw]))
     assert read_json_records(tmp_path / "dev.json")[0].aspects == (Aspect(0, 1, "POS"),)
 
 
 def sound() -> dict[str, Any]:
-    return as_json(Record("1.jpg", ("Joe", "met", "Ann", "Lee"), (Aspect(0, 1, "POS"), Aspect(2, 4, "NEG"))))
+    return as_json(AnnotatedTweet("1.jpg", ("Joe", "met", "Ann", "Lee"), (Aspect(0, 1, "POS"), Aspect(2, 4, "NEG"))))
 
 
 def broken(*path: str | int, value: Any) -> dict[str, Any]:
@@ -233,8 +233,11 @@ def test_rows_without_their_header(tmp_path: Path) -> None:
 
 READERS = {
     "train.json": (read_json_records, json.dumps([sound(), sound()], ensure_ascii=False)),
-    "train.txt": (read_conll_records, as_conll(Record("1.jpg", ("Zoë", "ran"), (Aspect(0, 1, "POS"),))) * 2),
-    "train.tsv": (read_target_records, "index\n" + as_rows(Record("1.jpg", ("Zoë", "ran"), (Aspect(0, 1, "POS"),)))),
+    "train.txt": (read_conll_records, as_conll(AnnotatedTweet("1.jpg", ("Zoë", "ran"), (Aspect(0, 1, "POS"),))) * 2),
+    "train.tsv": (
+        read_target_records,
+        "index\n" + as_rows(AnnotatedTweet("1.jpg", ("Zoë", "ran"), (Aspect(0, 1, "POS"),))),
+    ),
 }
 
 

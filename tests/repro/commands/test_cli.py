@@ -35,7 +35,7 @@ def _no_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes a second, and most tests do not look."""
-    monkeypatch.setattr("repro.report.figures.training.write_figures", lambda *_: [])
+    monkeypatch.setattr("repro.report.write.FIGURES", ())
 
 
 def tables() -> dict[str, bytes]:

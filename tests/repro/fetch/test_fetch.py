@@ -52,7 +52,6 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Serves the whole made-up data set; the checksums are those of its annotations."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(addresses, "ANNOTATION_SHA256", {})
-    monkeypatch.setattr("repro.fetch.data_set.ANNOTATION_SHA256", addresses.ANNOTATION_SHA256)
     with Host() as host:
         for name, content in ANNOTATIONS.items():
             host.on(f"/{name}", whole(content, etag='"1"'))
@@ -266,10 +265,12 @@ def test_help_names_every_option(capsys: Captured) -> None:
 def test_the_addresses_name_a_commit_and_the_sums_every_file() -> None:
     places = Places()
     for dataset in addresses.DATASETS:
-        found = [places.annotation(dataset, split) for split in SPLITS] + [places.image(dataset, "a b/c.jpg")]
+        files = addresses.annotation_files(DATA, dataset, places)
+        files += [file for _, file in addresses.proxy_files(DATA, dataset, places)]
+        found = [*(file.address for file in files), places.image(dataset, "a b/c.jpg")]
         assert all(re.match(r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[0-9a-f]{40}/", url) for url in found)
-        assert found[-1].endswith(f"/{dataset}_images/a%20b%2Fc.jpg")
-        assert {f"{dataset}/{split}.json" for split in SPLITS} <= ANNOTATION_SHA256.keys()
+        assert found[-1].endswith("/a%20b%2Fc.jpg")
+        assert len({file.target for file in files}) == len({file.sha256 for file in files}) == 3 + 5
 
 
 def test_the_real_annotations_have_the_sums_that_are_asked_for(host: Host, data_root: Path, capsys: Captured) -> None:

@@ -1,29 +1,23 @@
-"""The table of costs and its sentences, as pure functions of the reports that `python -m repro efficiency` wrote.
+"""The table of costs and its sentences, from the reports that `python -m repro efficiency` wrote.
 
-Reports are committed as results/efficiency/cpu.json and gpu.json. What neither holds is shown as not measured.
+What none of them holds is shown as not measured.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH, SCHEMA
+from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH
+from repro.evidence.evidence import Evidence
+from repro.evidence.measurements import KINDS, OWN, Measurement, Report, Reports, one_row, rows_of, threads
 from repro.plan.variants import VARIANTS
 from repro.report.table import BLOCK, Table
-from repro.run.store import read_measurements
+from repro.report.wording import NOT_MEASURED
 
-Report = dict[str, Any]
-Row = dict[str, Any]
-Reports = dict[str, Report]  # kind -> its report
-
-KINDS = ("cpu", "gpu")
-NOT_MEASURED = "not measured"
-OWN = {"cpu": "clamp_torch", "gpu": "clamp_triton"}  # CLAMP as a run takes it on that device
 LABELS = {
     "encoders": "the two encoders and a linear head",
     "clamp_reference": "CLAMP, reference operators",
@@ -45,40 +39,23 @@ MOST_LATENCY = 1.10  # of the two encoders and a linear head, at batch 1 on a CP
 MOST_SECOND_PASS = 0.35  # of the first pass over a corpus, with its features cached
 
 
-def read_reports(folder: Path) -> Reports:
-    """The reports in `folder`, by kind. Raises StoreError, naming the file, for one that is no such report."""
-    return read_measurements(folder, KINDS, SCHEMA)
-
-
-def rows_of(report: Report, section: str, **facts: Any) -> list[Row]:
-    """The rows of a section that have these facts."""
-    return [r for r in report["rows"] if r["section"] == section and all(r.get(k) == v for k, v in facts.items())]
-
-
-def one_row(report: Report, section: str, **facts: Any) -> Row | None:
-    """The first of them, or None where it was not measured."""
-    return next(iter(rows_of(report, section, **facts)), None)
-
-
-def machine(report: Report) -> str:
+def _machine(report: Report | None) -> str:
     """Hardware, threads and precision in one line."""
+    if report is None:
+        return NOT_MEASURED
     made = report["provenance"]
     return f"{made['hardware']}, {threads(report)}, {_PRECISION[report['kind']]}"
 
 
-def threads(report: Report) -> str:
-    number = report["provenance"]["threads"]
-    return "one thread" if number == 1 else f"{number} threads"
-
-
-def table(reports: Reports) -> Table:
+def efficiency(evidence: Evidence) -> Table:
     """What every system costs."""
+    reports = evidence.efficiency
     rows = [row for kind in KINDS for row in _block(kind, reports.get(kind))]
     findings = [sentence for kind in KINDS for sentence in _findings(kind, reports.get(kind))]
     return Table(
         name="efficiency",
         title="What the systems cost at the paper's size",
-        about=f"{_setting(reports)} {' '.join(f'{k.upper()}: {_machine(reports.get(k))}.' for k in KINDS)}",
+        about=" ".join([_setting(reports), *(f"{kind.upper()}: {_machine(reports.get(kind))}." for kind in KINDS)]),
         findings=tuple(findings),
         frame=pd.DataFrame(rows).fillna(""),
         footer=(
@@ -101,15 +78,11 @@ def table(reports: Reports) -> Table:
     )
 
 
-def _machine(report: Report | None) -> str:
-    return machine(report) if report else NOT_MEASURED
-
-
 def _setting(reports: Reports) -> str:
     settings = list({json.dumps(r["setting"], sort_keys=True): r["setting"] for r in reports.values()}.values())
     sizes = [f"{s['tokens']} tokens, all of them words, {s['regions']} regions, width {s['width']}" for s in settings]
-    said = f": {'; '.join(sizes)}" if sizes else ""
-    return f"roberta-base and ViT-B/16 with random weights, on which cost does not depend{said}."
+    listed = f": {'; '.join(sizes)}" if sizes else ""
+    return f"roberta-base and ViT-B/16 with random weights, on which cost does not depend{listed}."
 
 
 def _provenance(report: Report) -> list[str]:
@@ -128,12 +101,12 @@ def _rounds(report: Report) -> list[tuple[str, str]]:
     points = {f"batch {b}": rows_of(report, "latency", batch=b) for b in (1, 2, 4, 8, 16, 32)}
     points |= {"sizes": rows_of(report, "sizes"), "training": rows_of(report, "training", batch=16)}
     points |= {f"compiled, batch {b}": rows_of(report, "compiled", batch=b) for b in (1, 32)}
-    found = []
+    rounds = []
     for name, rows in points.items():
         counts = sorted({row["rounds"] for row in rows if "rounds" in row})
         if counts:
-            found.append((name, f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"))
-    return found
+            rounds.append((name, f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"))
+    return rounds
 
 
 # Rows
@@ -147,13 +120,15 @@ def _block(kind: str, report: Report | None) -> list[dict[str, str]]:
 
 
 def _of_system(report: Report, name: str) -> dict[str, str]:
-    def row(section: str, **facts: Any) -> Row:
+    def row(section: str, **facts: Any) -> Measurement:
         return one_row(report, section, variant=name, **facts) or {}
 
     return _cells(row("counts"), row("latency", batch=1), row("latency", batch=32), row("training"), row("memory"))
 
 
-def _cells(counts: Row, small: Row, large: Row, training: Row, memory: Row) -> dict[str, str]:
+def _cells(
+    counts: Measurement, small: Measurement, large: Measurement, training: Measurement, memory: Measurement
+) -> dict[str, str]:
     speed = _number(32e3 / large["ms"]["p50"]) if large else NOT_MEASURED
     return {
         "parameters (M)": f"{counts['parameters'] / 1e6:.1f}" if counts else NOT_MEASURED,
@@ -170,7 +145,7 @@ def _cells(counts: Row, small: Row, large: Row, training: Row, memory: Row) -> d
     }
 
 
-def _ms(row: Row) -> str:
+def _ms(row: Measurement) -> str:
     if not row:
         return NOT_MEASURED
     middle, low, high = (_number(row["ms"][name]) for name in ("p50", "p10", "p90"))
@@ -182,11 +157,11 @@ def _number(value: float) -> str:
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
-def _ratio(row: Row) -> str:
+def _ratio(row: Measurement) -> str:
     return f"{row['ratio']['p50']:.2f}" if row else NOT_MEASURED
 
 
-def _gibibytes(row: Row, name: str) -> str:
+def _gibibytes(row: Measurement, name: str) -> str:
     return f"{row[name] / 2**30:.2f}" if row else NOT_MEASURED
 
 
@@ -197,9 +172,9 @@ def _findings(kind: str, report: Report | None) -> list[str]:
     label = kind.upper()
     if report is None:
         return [f"{label}: {NOT_MEASURED}."]
-    said = [_own_cost(report), _targets(report), _others(report), _compilation(report)]
+    sentences = [_own_cost(report), _targets(report), _others(report), _compilation(report)]
     rehearsal = ["a rehearsal at a tiny size; none of it is a result."] if report["quick"] else []
-    return [f"{label}: {sentence}" for sentence in [*rehearsal, *said] if sentence]
+    return [f"{label}: {sentence}" for sentence in [*rehearsal, *sentences] if sentence]
 
 
 def own_share(report: Report) -> float | None:
@@ -222,8 +197,8 @@ def _own_cost(report: Report) -> str:
     }
     parts = {"FLOPs": f"{1 / (1 - share):.3f} x" if share is not None else NOT_MEASURED}
     parts |= {what: _times(row["ratio"]) if row else NOT_MEASURED for what, row in timed.items()}
-    said = "; ".join(f"{what}: {times}" for what, times in parts.items())
-    return f"{LABELS[own]}, as a multiple of the two encoders and a linear head. {said}."
+    listed = "; ".join(f"{what}: {times}" for what, times in parts.items())
+    return f"{LABELS[own]}, as a multiple of the two encoders and a linear head. {listed}."
 
 
 def _targets(report: Report) -> str:
@@ -242,17 +217,17 @@ def _targets(report: Report) -> str:
 def _latencies(report: Report) -> list[tuple[str, float | None]]:
     """CLAMP's time at batch 1 as a multiple of the encoders', by what is compiled."""
     rows = {"both as they are": one_row(report, "latency", variant=OWN[report["kind"]], batch=1)}
-    for what, said in ((FUSION_ALONE, "fusion compiled for {}, the encoders in both as they are"),
-                       (EVERYTHING, "both compiled for {}")):  # fmt: skip
+    for what, how in ((FUSION_ALONE, "fusion compiled for {}, the encoders in both as they are"),
+                      (EVERYTHING, "both compiled for {}")):  # fmt: skip
         for form in (ANY_LENGTH, ONE_LENGTH):
             facts = {"compiled": what, "form": form, "batch": 1}
-            rows[said.format(form)] = one_row(report, "compiled", variant="clamp_torch", **facts)
+            rows[how.format(form)] = one_row(report, "compiled", variant="clamp_torch", **facts)
     return [(how, row["ratio"]["p50"] if row else None) for how, row in rows.items()]
 
 
 def _target(what: str, value: float | None, most: float, form: str) -> str:
-    found = NOT_MEASURED if value is None else f"{form.format(value)}, {'met' if value <= most else 'not met'}"
-    return f"{what}, at most {form.format(most)}: {found}"
+    verdict = NOT_MEASURED if value is None else f"{form.format(value)}, {'met' if value <= most else 'not met'}"
+    return f"{what}, at most {form.format(most)}: {verdict}"
 
 
 def _measured_again(report: Report) -> list[str]:
@@ -260,12 +235,12 @@ def _measured_again(report: Report) -> list[str]:
     own, setting = OWN[report["kind"]], report["setting"]
     rows = [one_row(report, "latency", variant=own, batch=1)]
     rows += [one_row(report, "sizes", variant=own, **{what: setting[what]}) for what in ("regions", "tokens")]
-    found = [f"{row['ratio']['p50']:.2f}" for row in rows if row]
-    if len(found) < 2:
+    ratios = [f"{row['ratio']['p50']:.2f}" for row in rows if row]
+    if len(ratios) < 2:
         return []
     return [
         f"{LABELS[own]} at batch 1, {setting['tokens']} tokens and {setting['regions']} regions was measured "
-        f"{len(found)} times, in rounds apart: {' and '.join(found)} times the encoders, in this table first. Closer "
+        f"{len(ratios)} times, in rounds apart: {' and '.join(ratios)} times the encoders, in this table first. Closer "
         "differences than these are not settled by one of them."
     ]
 
@@ -290,7 +265,7 @@ def _compilation(report: Report) -> str:
     return f"torch.compile of {label}, weights frozen: {'; '.join(parts) or NOT_MEASURED}."
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: Measurement) -> str:
     """Does it pay? Where nine of ten rounds are faster, the compilation set aside."""
     if row["rounds"] < _ENOUGH_ROUNDS:
         return f"undecided from {row['rounds']} rounds"

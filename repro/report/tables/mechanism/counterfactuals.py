@@ -33,7 +33,7 @@ def rates(cell: Cell | None, column: str) -> list[float]:
     return [tally[counted] / tally["n"] for tally in tallies if tally["n"]]
 
 
-def counterfactual_table(evidence: Evidence) -> Table:
+def counterfactuals(evidence: Evidence) -> Table:
     """Of every system that reads the image: which labels follow which redrawn mouths."""
     block = evidence.block(GENERATED)
     shown = {v: block[v] for v in SUITE if v in block and measured(block[v], "counterfactuals")}
@@ -73,8 +73,8 @@ def counterfactual_table(evidence: Evidence) -> Table:
     )
 
 
-def _counts(found: list[Any]) -> str:
-    return f"{sum(one['own']['n'] for one in found):,}"
+def _counts(tallies: list[Any]) -> str:
+    return f"{sum(one['own']['n'] for one in tallies):,}"
 
 
 def _rate(cell: Cell, column: str) -> str:
@@ -90,8 +90,7 @@ def _findings(shown: dict[str, Cell]) -> tuple[str, ...]:
     full = shown.get("full")
     if full is None or not all(rates(full, column) for column in _COLUMNS):
         return (f"CLAMP: {NOT_RUN}.",)
-    said = {column: _rate(full, column) for column in _COLUMNS}
-    follows, unchanged, told, another, distractors = said.values()
+    follows, unchanged, told, another, distractors = (_rate(full, column) for column in _COLUMNS)
     sentences = [
         f"CLAMP's label follows the redrawn mouth of {follows} % of the aspects that the image tells, and is what it "
         f"was for {unchanged} % ({seeds(len(measured(full, 'counterfactuals')))}). It is unchanged for {distractors} % "

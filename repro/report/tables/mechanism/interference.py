@@ -11,59 +11,15 @@ from clamp.config import TASKS
 from repro.evidence.by_seed import BySeed, difference, of_records
 from repro.evidence.cells import PLACES, Cell, Place, Record
 from repro.evidence.evidence import Evidence
+from repro.evidence.per_record import cosines, in_order, loss_sd, mean_cosine, negative_share, relative_norm_sd
 from repro.evidence.stats import summarise
-from repro.report.claims import LESS_INTERFERENCE, Entry, answer
+from repro.report.ledger import LESS_INTERFERENCE, Entry, answer, ledger
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import Table
-from repro.report.table_rows import Row, frame_by_place, place_title
-from repro.report.wording import NOT_RECORDED, NOT_RUN, difference_said, mean_and_sd, number, of_fewer, seeds
+from repro.report.table_rows import TextRow, frame_by_place, place_title
+from repro.report.wording import NOT_RECORDED, NOT_RUN, difference_in_words, mean_and_sd, number, of_fewer, seeds
 
 WEIGHTINGS = {"full": "AMA", "no_ama": "equal weights", "fixed_weights": "fixed weights"}
-
-
-def cosines(record: Record) -> dict[str, list[float | None]]:
-    """Pair of tasks -> the cosine at each sampled step, in the order of TASKS; empty where a run did not keep them.
-
-    A record has its pairs, and perhaps the two of a pair, in an order that differs from process to process.
-    """
-    kept = (record["result"].get("interference") or {}).get("cosine", {})
-    named = {tuple(sorted(pair.split("~"), key=_place_of)): course for pair, course in kept.items()}
-    return {"~".join(pair): named[pair] for pair in sorted(named, key=lambda pair: [_place_of(task) for task in pair])}
-
-
-def _place_of(task: str) -> tuple[int, str]:
-    """By which tasks are ordered; a baseline's own come last, by name."""
-    return (list(TASKS).index(task) if task in TASKS else len(TASKS), task)
-
-
-def negative_share(record: Record, pair: str | None = None) -> float | None:
-    """Of one pair's sampled cosines, or of all pairs', in 0..1."""
-    values = _values(record, pair)
-    return float(np.mean([value < 0 for value in values])) if values else None
-
-
-def _mean_cosine(record: Record) -> float | None:
-    values = _values(record, None)
-    return float(np.mean(values)) if values else None
-
-
-def _values(record: Record, pair: str | None) -> list[float]:
-    return [v for name, course in cosines(record).items() if pair in (None, name) for v in course if v is not None]
-
-
-def loss_sd(record: Record, task: str = "tagging") -> list[float] | None:
-    """The standard deviation of a task's loss over the steps of each epoch; the loss has its own weight nowhere."""
-    kept = [epoch["loss_sd"][task] for epoch in record["result"]["curve"] if task in epoch.get("loss_sd", {})]
-    return kept or None
-
-
-def relative_norm_sd(record: Record) -> list[float] | None:
-    """The same of the gradient's norm before clipping, over its mean, which takes out the scale of constant weights.
-
-    AMA's weights change within an epoch, so that their trend is in this deviation too.
-    """
-    norms = [epoch["gradient_norm"] for epoch in record["result"]["curve"] if "gradient_norm" in epoch]
-    return [norm["sd"] / max(norm["mean"], 1e-12) for norm in norms] or None
 
 
 def _over_epochs(course: Callable[[Record], list[float] | None]) -> Callable[[Record], float | None]:
@@ -87,12 +43,12 @@ def _three_digits(values: Sequence[float]) -> str:
 def pairs(evidence: Evidence, place: Place) -> list[str]:
     """Every pair of tasks that some run there has cosines of, in the order of TASKS."""
     cells = [evidence.block(place)[v] for v in WEIGHTINGS if v in evidence.block(place)]
-    found = {pair for cell in cells for record in cell.records for pair in cosines(record)}
-    return sorted(found, key=lambda pair: [_place_of(task) for task in pair.split("~")])
+    return in_order({pair for cell in cells for record in cell.records for pair in cosines(record)})
 
 
-def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table:
-    """Adaptive, equal and fixed weights beside each other at each place; `entries` are the claims'."""
+def interference(evidence: Evidence) -> Table:
+    """Adaptive, equal and fixed weights beside each other at each place."""
+    claims = ledger(evidence)
 
     def columns(place: Place) -> list[str]:
         return [
@@ -100,18 +56,18 @@ def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table
             *(f"sd of {task} loss" for task in TASKS), "relative sd of gradient norm",
         ]  # fmt: skip
 
-    def row(place: Place, cell: Cell) -> Row:
+    def row(place: Place, cell: Cell) -> TextRow:
         made: dict[str, tuple[Any, BySeed]] = {
             "negative cosines": (mean_and_sd, of_records(cell, negative_share)),
-            "mean cosine": (number, of_records(cell, _mean_cosine)),
+            "mean cosine": (number, of_records(cell, mean_cosine)),
             **{f"sd of {task} loss": (_three_digits, of_records(cell, value)) for task, value in _LOSS_SD.items()},
             "relative sd of gradient norm": (_three_digits, of_records(cell, _NORM_SD)),
         }
         for pair in pairs(evidence, place):
             of_pair = of_records(cell, lambda record, pair=pair: negative_share(record, pair))  # type: ignore[misc]
             made[f"negative: {pair}"] = (mean_and_sd, of_pair)
-        shown = {name: (said, list(found.values())) for name, (said, found) in made.items()}
-        return {name: of_fewer(said(v), v, cell.n) if v else NOT_RECORDED for name, (said, v) in shown.items()}
+        shown = {name: (text, list(of_seeds.values())) for name, (text, of_seeds) in made.items()}
+        return {name: of_fewer(text(v), v, cell.n) if v else NOT_RECORDED for name, (text, v) in shown.items()}
 
     return Table(
         name="interference",
@@ -119,7 +75,7 @@ def interference(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table
         about="At some twenty steps of a run the gradients that each task's loss has on the text encoder are compared: "
         "where their cosine is negative, a step along one raises the other's loss. The cosines do not depend on the "
         "weights of the moment; the course of training does.",
-        findings=tuple(_finding(evidence, place, entries.get(place, [])) for place in PLACES),
+        findings=tuple(_finding(evidence, place, claims[place]) for place in PLACES),
         frame=frame_by_place(evidence, columns, row, lambda place: tuple(WEIGHTINGS)),
         footer=(
             "Negative cosines: share of those sampled, in percent, of all pairs of tasks and of each. The standard "
@@ -155,15 +111,15 @@ def _finding(evidence: Evidence, place: Place, entries: list[Entry]) -> str:
     apart = {v: difference(shares[v], shares["full"]) for v in shares if v != "full"}
     for variant, values in apart.items():
         if values:
-            parts.append(f"{WEIGHTINGS[variant].capitalize()} minus AMA: {difference_said(values)} points.")
+            parts.append(f"{WEIGHTINGS[variant].capitalize()} minus AMA: {difference_in_words(values)} points.")
     varies = {f"of the {task} loss": value for task, value in _LOSS_SD.items()}
     varies["of the gradient's norm, relative to its mean,"] = _NORM_SD
     deviations = []
     for what, value in varies.items():
         means = {WEIGHTINGS[v]: list(of_records(block.get(v), value).values()) for v in WEIGHTINGS}
-        said = ", ".join(f"{summarise(found).mean:.3f} ({name})" for name, found in means.items() if found)
-        if said:
-            deviations.append(f"{what} {said}")
+        by_weighting = ", ".join(f"{summarise(of).mean:.3f} ({name})" for name, of in means.items() if of)
+        if by_weighting:
+            deviations.append(f"{what} {by_weighting}")
     if deviations:
         parts.append(f"From the second epoch on the standard deviations within an epoch are: {'; '.join(deviations)}.")
     verdict = answer(entry)

@@ -8,40 +8,37 @@ from typing import Any
 import pandas as pd
 
 from repro.evidence import chance
-from repro.evidence.by_seed import BySeed, difference, of_evaluations, of_records
-from repro.evidence.cells import GENERATED, Block, Cell, Place, Record
+from repro.evidence.by_seed import BySeed, difference, f1_lost_under, of_evaluations, of_records
+from repro.evidence.cells import GENERATED, Block, Cell, Record
 from repro.evidence.evidence import Evidence
+from repro.evidence.per_record import best_stage, distractor_mass_at_best, pointing_report
 from repro.plan.variants import VARIANTS
-from repro.report.claims import LESS_ATTENTION_ON_NOISE, LESS_FALL_IN_NOISE, Entry, answer
+from repro.report.ledger import LESS_ATTENTION_ON_NOISE, LESS_FALL_IN_NOISE, Entry, answer, ledger
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import BLOCK, Table
 from repro.report.table_rows import evaluated, place_title
 from repro.report.tables.mechanism.pointing import stages_of_seeds
-from repro.report.wording import NOT_RUN, difference_said, mean_and_sd, of_fewer, percent, seeds
+from repro.report.wording import NOT_RUN, difference_in_words, mean_and_sd, of_fewer, percent, seeds
 
 SYSTEMS = ("full", "no_paf", "no_gate", "no_focus", "one_stage")
 
 
-def _fall(condition: str) -> Callable[[Cell], BySeed]:
-    def value(evaluation: dict[str, Any]) -> float | None:
-        under = evaluation["conditions"].get(condition)
-        return None if under is None else evaluation["clean"]["joint"]["f1"] - under["joint"]["f1"]
-
-    return lambda cell: of_evaluations(cell, value)
+def _lost_under(condition: str) -> Callable[[Cell], BySeed]:
+    return lambda cell: f1_lost_under(cell, condition)
 
 
-def _mass(which: Callable[[dict[str, Any], int], dict[str, Any]]) -> Callable[[Cell], BySeed]:
+def _mass_at(stage: int) -> Callable[[Cell], BySeed]:
     def value(record: Record) -> float | None:
-        dev, test = (record["result"]["metrics"][split]["pointing"] for split in ("dev", "test"))
-        return which(test, dev["best_stage"])["distractor_mass"] if dev and test else None
+        report = pointing_report(record, "test")
+        return report["stages"][stage]["distractor_mass"] if report and best_stage(record) else None
 
     return lambda cell: of_records(cell, value)
 
 
 def _moved(cell: Cell) -> BySeed:
     def value(evaluation: dict[str, Any]) -> float | None:
-        found = (evaluation.get("mechanism") or {}).get("counterfactuals")
-        tally = found["distractors"] if found else {"n": 0}
+        redrawn = (evaluation.get("mechanism") or {}).get("counterfactuals")
+        tally = redrawn["distractors"] if redrawn else {"n": 0}
         return 1 - tally["unchanged"] / tally["n"] if tally["n"] else None
 
     return of_evaluations(cell, value)
@@ -49,19 +46,19 @@ def _moved(cell: Cell) -> BySeed:
 
 # column -> its value by seed; of all of them less is less noise
 MEASURES: dict[str, Callable[[Cell], BySeed]] = {
-    "fall: noise sd 32 of 255": _fall("noise_32"),
-    "fall: noise sd 64 of 255": _fall("noise_64"),
-    "fall: 4 distractors": _fall("distractors_4"),
-    "fall: 8 distractors": _fall("distractors_8"),
+    "fall: noise sd 32 of 255": _lost_under("noise_32"),
+    "fall: noise sd 64 of 255": _lost_under("noise_64"),
+    "fall: 4 distractors": _lost_under("distractors_4"),
+    "fall: 8 distractors": _lost_under("distractors_8"),
     "labels moved by distractors' mouths": _moved,
-    "attention on distractors: first stage": _mass(lambda test, best: test["stages"][0]),
-    "attention on distractors: last stage": _mass(lambda test, best: test["stages"][-1]),
-    "attention on distractors: best stage": _mass(lambda test, best: test["stages"][best]),
+    "attention on distractors: first stage": _mass_at(0),
+    "attention on distractors: last stage": _mass_at(-1),
+    "attention on distractors: best stage": lambda cell: of_records(cell, distractor_mass_at_best),
 }
 
 
-def noise_suppression(evidence: Evidence, entries: dict[Place, list[Entry]]) -> Table:
-    """CLAMP beside what it is without progressive fusion, or without one part of it; `entries` are the claims'."""
+def noise_suppression(evidence: Evidence) -> Table:
+    """CLAMP beside what it is without progressive fusion, or without one part of it."""
     block = {v: cell for v, cell in evidence.block(GENERATED).items() if v in SYSTEMS}
     rows = []
     for variant in SYSTEMS:
@@ -81,7 +78,7 @@ def noise_suppression(evidence: Evidence, entries: dict[Place, list[Entry]]) -> 
         about="Noise is what the image shows and no label depends on: independent noise on every pixel and colour "
         "channel, and figures that the tweet does not mention. A system that suppresses it falls less under more of "
         "it, looks at it less, and is moved by it less.",
-        findings=_findings(block, {entry.claim: entry for entry in entries.get(GENERATED, [])}),
+        findings=_findings(block, {entry.claim: entry for entry in ledger(evidence)[GENERATED]}),
         frame=pd.DataFrame(rows),
         footer=(
             "Fall: joint F1 on the unchanged test split minus F1 under the condition, same checkpoint; noise is on top "
@@ -110,20 +107,21 @@ def _findings(block: Block, claims: dict[str, Entry]) -> tuple[str, ...]:
     if full is None:
         return tuple(sentences)
     for variant in SYSTEMS[1:]:
-        found = {
+        apart = {
             column: difference(measure(block[variant]), measure(full)) if variant in block else []
             for column, measure in MEASURES.items()
         }
-        parts = [f"{column.replace(':', ',')}: {difference_said(values)}" for column, values in found.items() if values]
+        parts = [
+            f"{column.replace(':', ',')}: {difference_in_words(values)}" for column, values in apart.items() if values
+        ]
         label = VARIANTS[variant].label
-        said = f"minus CLAMP, in points, {'; '.join(parts)}" if parts else NOT_RUN
-        sentences.append(f"{label[0].upper()}{label[1:]}: {said}.")
+        listed = f"minus CLAMP, in points, {'; '.join(parts)}" if parts else NOT_RUN
+        sentences.append(f"{label[0].upper()}{label[1:]}: {listed}.")
     return (*sentences, *_by_stage(full))
 
 
 def _by_stage(full: Cell) -> list[str]:
-    tested = [record["result"]["metrics"]["test"]["pointing"] for record in full.records]
-    reports = [report for report in tested if report]
+    reports = [report for record in full.records if (report := pointing_report(record, "test"))]
     if not reports:
         return []
     stages = stages_of_seeds(reports)

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from repro.evidence import chance
-from repro.evidence.cells import Block
-from repro.evidence.marks import Marks
+from repro.evidence.cells import GENERATED, Block
+from repro.evidence.evidence import Evidence
+from repro.evidence.per_record import best_stage, pointing_report
 from repro.plan.variants import SUITE
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import BLOCK, Table
@@ -22,22 +23,24 @@ def stages_of_seeds(reports: Sequence[dict[str, Any]]) -> list[tuple[dict[str, A
     return list(zip(*(report["stages"] for report in reports), strict=True)) if len(levels) == 1 else []
 
 
-def pointing(block: Block, marks: Marks) -> Table:
-    """Where each stage of CLAMP looks for the aspects that only the image tells."""
-    block = {variant: cell for variant, cell in block.items() if variant in SUITE}
+def pointing(evidence: Evidence) -> Table | None:
+    """Where each stage of every system looks for the aspects that only the image tells; None where nothing was run."""
+    if not evidence.block(GENERATED):
+        return None
+    block, marks = {v: cell for v, cell in evidence.block(GENERATED).items() if v in SUITE}, evidence.marks
     rows, findings, unlike = [], [], []
     for cell in block.values():
-        reports = [record["result"]["metrics"] for record in cell.records]
-        if not all(report[split]["pointing"] for report in reports for split in ("dev", "test")):
+        best = [stage for record in cell.records if (stage := best_stage(record))]
+        reports = [report for record in cell.records if (report := pointing_report(record, "test"))]
+        if len(best) < cell.n:
             continue  # no image path, or no aspect that only the image tells
-        best = [report["test"]["pointing"]["stages"][report["dev"]["pointing"]["best_stage"]] for report in reports]
         if cell.variant == "full":
             findings.append(
                 f"CLAMP points at the right cell for {mean_and_sd([s['pointing'] for s in best])} percent of the "
                 f"aspects that only the image tells, at the stage that points best on dev (n = {cell.n})."
             )
-            findings += _course([report["test"]["pointing"] for report in reports])
-        by_stage = stages_of_seeds([report["test"]["pointing"] for report in reports])
+            findings += _course(reports)
+        by_stage = stages_of_seeds(reports)
         unlike += [] if by_stage else [cell.label]
         for title, stages in [*((f"{k}", stages) for k, stages in enumerate(by_stage, 1)), ("best on dev", best)]:
             rows.append(
@@ -75,12 +78,12 @@ def pointing(block: Block, marks: Marks) -> Table:
 
 def _course(reports: Sequence[dict[str, Any]]) -> list[str]:
     """Where CLAMP's stages look, one after the other; nothing where seeds have unlike stages."""
-    said = [
+    course = [
         f"{mean_and_sd([s['pointing'] for s in stages])} percent at stage {k} ({stages[0]['level']}), with "
         f"{mean_and_sd([s['distractor_mass'] for s in stages])} percent of the attention on distractors"
         for k, stages in enumerate(stages_of_seeds(reports), 1)
     ]
-    return [f"By stage, CLAMP points right for {'; '.join(said)} ({seeds(len(reports))})."] if said else []
+    return [f"By stage, CLAMP points right for {'; '.join(course)} ({seeds(len(reports))})."] if course else []
 
 
 def _chance(block: Block) -> list[str]:

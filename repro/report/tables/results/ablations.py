@@ -127,7 +127,7 @@ def bounds_findings(full: Cell | None) -> tuple[str, ...]:
     listed = ", ".join(f"{task} {percent(share)} %" for task, share in share_of.items())
     courses = {task: [log["s"][task] for log in logs] for task in tasks if all(task in log["s"] for log in logs)}
     moved = [f"{task} from {_weights(courses[task], 0)} to {_weights(courses[task], -1)}" for task in courses]
-    free = [said for task, said in zip(courses, moved, strict=True) if task not in held]
+    free = [course for task, course in zip(courses, moved, strict=True) if task not in held]
     went = f" From the first logged step to the last the free weights went: {'; '.join(free)} (means)." if free else ""
     return (
         f"In CLAMP, {len(held)} of {len(tasks)} loss weights{named} were held by their bound for more than half of the "

@@ -11,7 +11,7 @@ from repro.evidence.evidence import Evidence
 from repro.evidence.stats import CONFIDENCE, SIGNIFICANCE, summarise
 from repro.report.provenance_notes import SELECTION, TESTS, provenance_footer
 from repro.report.table import BLOCK, Table
-from repro.report.table_rows import place_title
+from repro.report.table_rows import only, place_title
 from repro.report.wording import NOT_RUN, between, interval, mean_and_sd, p_value, percent, signed
 
 CELLS = {
@@ -57,10 +57,7 @@ def paf_mcl(evidence: Evidence) -> Table:
             f"{TESTS} An effect is called positive or negative where both p values are below {SIGNIFICANCE}.",
             "Without PAF: one plain cross-attention over patches, without gate and focus; MCL then uses its context.",
             SELECTION,
-            *provenance_footer(
-                [{v: c for v, c in block.items() if v in CELLS} for block in evidence.grouped.values()],
-                evidence.marks,
-            ),
+            *provenance_footer(only(CELLS, evidence), evidence.marks),
         ),
     )
 
@@ -75,12 +72,12 @@ def effects_by_place(evidence: Evidence) -> dict[Place, dict[str, Comparison]]:
 
 
 def _contrasts(block: Block) -> dict[str, Contrast]:
-    found: dict[str, Contrast] = {}
+    contrasts: dict[str, Contrast] = {}
     for label, weights in EFFECTS.items():
         needed = {variant: w for variant, w in zip(CELLS, weights, strict=True) if w}
         if all(variant in block for variant in needed):
-            found[label] = [(weight, block[variant]) for variant, weight in needed.items()]
-    return found
+            contrasts[label] = [(weight, block[variant]) for variant, weight in needed.items()]
+    return contrasts
 
 
 def _cell_row(label: str, block: Block, variant: str, evidence: Evidence) -> dict[str, str]:
@@ -117,5 +114,5 @@ def _finding(place: Place, effects: dict[str, Comparison]) -> str:
     if not main:
         return f"{place_title(place)}: the 2 x 2 is {NOT_RUN}."
     shown = {label: (effects[label].difference or 0.0, _SHOWN[effects[label].standing]) for label in main}
-    parts = [f"{label} {signed(size)} ({said})" for label, (size, said) in shown.items()]
+    parts = [f"{label} {signed(size)} ({standing})" for label, (size, standing) in shown.items()]
     return f"{place_title(place)}: {', '.join(parts)}."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from repro.evidence.by_seed import difference, of_records
 from repro.evidence.cells import PLACES, Cell, Place
 from repro.evidence.evidence import Evidence
+from repro.evidence.per_record import joint_f1
 from repro.plan.variants import GROUPS, VARIANTS
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import Table
-from repro.report.table_rows import Row, frame_by_place, place_title
+from repro.report.table_rows import TextRow, frame_by_place, place_title
 from repro.report.wording import NOT_RUN, mean_and_sd, percent, seeds, signed
 
 _COLUMNS = ["dev F1", "dev, minus CLAMP", "test F1", "test, minus CLAMP", "shared seeds"]
@@ -27,8 +29,11 @@ def settings_of(place: Place) -> tuple[str, ...]:
 def sensitivity(evidence: Evidence) -> Table:
     """Every setting against CLAMP's, over the seeds that both have."""
 
-    def row(place: Place, cell: Cell) -> Row:
-        made = {"dev F1": mean_and_sd(_dev(cell)), "test F1": mean_and_sd(cell.test("joint", "f1"))}
+    def row(place: Place, cell: Cell) -> TextRow:
+        made = {
+            "dev F1": mean_and_sd([joint_f1(record, "dev") for record in cell.records]),
+            "test F1": mean_and_sd(cell.test("joint", "f1")),
+        }
         on_dev, on_test = (_differences(evidence, place, cell, split) for split in ("dev", "test"))
         if cell.variant == "full" or not on_dev:
             return made
@@ -57,19 +62,12 @@ def sensitivity(evidence: Evidence) -> Table:
     )
 
 
-def _dev(cell: Cell) -> list[float]:
-    return [record["result"]["metrics"]["dev"]["joint"]["f1"] for record in cell.records]
-
-
 def _differences(evidence: Evidence, place: Place, cell: Cell, split: str) -> list[float]:
     """Joint F1 minus CLAMP's, for each seed that both have."""
-    full = evidence.block(place).get("full")
-    theirs = full.by_seed() if full else {}
-
-    def f1(record: dict) -> float:
-        return record["result"]["metrics"][split]["joint"]["f1"]
-
-    return [f1(record) - f1(theirs[seed]) for seed, record in cell.by_seed().items() if seed in theirs]
+    ours, theirs = (
+        of_records(one, lambda record: joint_f1(record, split)) for one in (cell, evidence.block(place).get("full"))
+    )
+    return difference(ours, theirs)
 
 
 def _finding(evidence: Evidence, place: Place) -> str:
@@ -81,11 +79,11 @@ def _finding(evidence: Evidence, place: Place) -> str:
     best = max(tried, key=lambda variant: np.mean(tried[variant]))
     worst = min(tried, key=lambda variant: np.mean(tried[variant]))
     cell, on_dev = block[best], float(np.mean(tried[best]))
-    said = "higher than" if on_dev > 0 else "lower than" if on_dev < 0 else "equal to"
+    compared = "higher than" if on_dev > 0 else "lower than" if on_dev < 0 else "equal to"
     test = float(np.mean(_differences(evidence, place, cell, "test")))
     return (
         f"{place_title(place)}: of {len(tried)} other setting{'s' if len(tried) > 1 else ''}, the best on dev is "
-        f"{cell.label}, {said} CLAMP there ({signed(on_dev)} on dev, {signed(test)} on test, over "
+        f"{cell.label}, {compared} CLAMP there ({signed(on_dev)} on dev, {signed(test)} on test, over "
         f"{seeds(len(tried[best]))}); the lowest on dev is {block[worst].label} "
         f"({signed(float(np.mean(tried[worst])))}, {seeds(len(tried[worst]))}). Test F1 of the best on dev: "
         f"{percent(float(np.mean(cell.test('joint', 'f1'))))}."

@@ -9,8 +9,10 @@ import pandas as pd
 
 from clamp.config import SyntheticConfig
 from repro.evidence import chance
+from repro.evidence.by_seed import BySeed, difference
 from repro.evidence.cells import GENERATED, Block, Cell, Record
 from repro.evidence.evidence import Evidence
+from repro.evidence.per_record import joint_f1, pointing_at_best
 from repro.plan.variants import SWEPT_POINTS, SWEPT_SYSTEMS, VARIANTS, swept_name
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import BLOCK, Table
@@ -36,15 +38,13 @@ class Point:
     cell: Cell
     records: tuple[Record, ...]
 
-    def f1(self) -> dict[int, float]:
-        return {record["seed"]: record["result"]["metrics"]["test"]["joint"]["f1"] for record in self.records}
+    def f1(self) -> BySeed:
+        return {record["seed"]: joint_f1(record) for record in self.records}
 
     def pointing(self) -> list[float]:
         """At the stage that points best on dev; empty where nothing could be pointed at."""
-        reports = [
-            [record["result"]["metrics"][split]["pointing"] for split in ("dev", "test")] for record in self.records
-        ]
-        return [test["stages"][dev["best_stage"]]["pointing"] for dev, test in reports if dev and test]
+        shares = [pointing_at_best(record) for record in self.records]
+        return [share for share in shares if share is not None]
 
 
 def points(evidence: Evidence, knob: str) -> dict[str, dict[float, Point]]:
@@ -52,7 +52,7 @@ def points(evidence: Evidence, knob: str) -> dict[str, dict[float, Point]]:
 
     The default's cell often has more seeds than the others: only those that all points of a system have are compared.
     """
-    found: dict[str, dict[float, Point]] = {}
+    of_systems: dict[str, dict[float, Point]] = {}
     for system in SWEPT_SYSTEMS:
         swept = {value: evidence.swept.get(swept_name(system, knob, value)) for value in SWEPT_POINTS[knob]}
         if not any(swept.values()):
@@ -60,33 +60,33 @@ def points(evidence: Evidence, knob: str) -> dict[str, dict[float, Point]]:
         swept[getattr(SyntheticConfig(), knob)] = evidence.block(GENERATED).get(system)
         cells = {value: swept[value] for value in sorted(swept)}
         shared = set.intersection(*(set(cell.by_seed()) for cell in cells.values() if cell))
-        found[system] = {
+        of_systems[system] = {
             value: Point(cell, tuple(record for record in cell.records if record["seed"] in shared))
             for value, cell in cells.items()
             if cell and shared
         }
-    return found
+    return of_systems
 
 
 def seeds_of_points(evidence: Evidence) -> str:
     """How many seeds the points of all knobs and systems have."""
-    found = [
+    numbers = [
         len(p.records) for knob in KNOBS for of_system in points(evidence, knob).values() for p in of_system.values()
     ]
-    if not found:
+    if not numbers:
         return NOT_RUN
-    fewest, most = min(found), max(found)
+    fewest, most = min(numbers), max(numbers)
     return f"{seeds(most)} a point" if fewest == most else f"{fewest} to {most} seeds a point"
 
 
 def differences(of_knob: dict[str, dict[float, Point]], system: str) -> dict[float, list[float]]:
     """Value -> the system's F1 minus CLAMP's there, of each seed that both have."""
     ours = of_knob.get("full", {})
-    found = {}
-    for value, point in of_knob.get(system, {}).items():
-        full = ours[value].f1() if value in ours else {}
-        found[value] = [f1 - full[seed] for seed, f1 in point.f1().items() if seed in full]
-    return {value: found[value] for value in found if found[value]}
+    apart = {
+        value: difference(point.f1(), ours[value].f1() if value in ours else {})
+        for value, point in of_knob.get(system, {}).items()
+    }
+    return {value: of_seeds for value, of_seeds in apart.items() if of_seeds}
 
 
 def sweep(evidence: Evidence) -> Table:
@@ -154,11 +154,11 @@ def _findings(knob: str, of_knob: dict[str, dict[float, Point]]) -> list[str]:
         return [f"{start}: {NOT_RUN}."]
     sentences = [_own_course(knob, of_knob)]
     for system in SWEPT_SYSTEMS[1:]:
-        means = {value: float(np.mean(found)) for value, found in differences(of_knob, system).items()}
+        means = {value: float(np.mean(of_seeds)) for value, of_seeds in differences(of_knob, system).items()}
         if not means:
             sentences.append(f"{start}, {VARIANTS[system].label}: {NOT_RUN}.")
             continue
-        over = seeds(min(len(found) for found in differences(of_knob, system).values()))
+        over = seeds(min(map(len, differences(of_knob, system).values())))
         course = ", ".join(f"{signed(mean)} at {value:g}" for value, mean in means.items())
         sentences.append(
             f"{start}, {VARIANTS[system].label}, F1 minus CLAMP's: {course} ({over}: described, not tested)."
@@ -172,15 +172,15 @@ def _own_course(knob: str, of_knob: dict[str, dict[float, Point]]) -> str:
     ours = of_knob.get("full")
     if not ours:
         return f"{KNOBS[knob]}, CLAMP's own F1: {NOT_RUN}."
-    said = []
+    course = []
     for value, point in ours.items():
         pointing = f" (pointing {mean_and_sd(point.pointing())})" if point.pointing() else ""
-        said.append(f"{mean_and_sd(list(point.f1().values()))}{pointing} at {value:g}")
+        course.append(f"{mean_and_sd(list(point.f1().values()))}{pointing} at {value:g}")
     over = seeds(min(len(point.records) for point in ours.values()))
     expected = list(dict.fromkeys(percent(words_alone(knob, value)) for value in ours))
     return (
-        f"{KNOBS[knob]}, CLAMP's own F1: {', '.join(said)} ({over}: described, not tested); to expect of words alone: "
-        f"{', '.join(expected)}."
+        f"{KNOBS[knob]}, CLAMP's own F1: {', '.join(course)} ({over}: described, not tested); to expect of words "
+        f"alone: {', '.join(expected)}."
     )
 
 
@@ -189,7 +189,8 @@ def _against_spread(knob: str, of_knob: dict[str, dict[float, Point]], system: s
     default = getattr(SyntheticConfig(), knob)
     cells = [of_knob[name][default].cell for name in (system, "full") if default in of_knob.get(name, {})]
     f1s = [cell.test("joint", "f1") for cell in cells if cell.n > 1]
-    single = {value: found[0] for value, found in differences(of_knob, system).items() if len(found) == 1}
+    apart = differences(of_knob, system)
+    single = {value: of_seeds[0] for value, of_seeds in apart.items() if len(of_seeds) == 1}
     if not f1s or not single:
         return ""
     ranges = " and ".join(

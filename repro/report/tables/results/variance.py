@@ -10,7 +10,7 @@ from repro.evidence.stats import detectable_over_seeds, minimum_detectable_diffe
 from repro.plan.variants import STANDING
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import Table
-from repro.report.table_rows import Row, frame_by_place, place_title
+from repro.report.table_rows import TextRow, frame_by_place, place_title
 from repro.report.wording import NOT_RECORDED, NOT_RUN, percent
 
 _COLUMNS = ["F1", "sd over seeds", "sd over tweets", "seeds' share", "detectable, tweets", "detectable, seeds",
@@ -24,7 +24,7 @@ def variance(evidence: Evidence) -> Table:
         for place in PLACES
     }
 
-    def row(place: Place, cell: Cell) -> Row:
+    def row(place: Place, cell: Cell) -> TextRow:
         summary, over_tweets = summarise(cell.test("joint", "f1")), sd_over_tweets[place][cell.variant]
         made = {
             "F1": percent(summary.mean),

@@ -1,0 +1,1 @@
+"""What systems and operators cost, from the reports of what was measured."""

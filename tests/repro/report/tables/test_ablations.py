@@ -1,0 +1,85 @@
+"""Ablations: every variant against CLAMP, and how far the bounds decided."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from made_up import RESAMPLES, record, suite
+from made_up_tables import tables
+
+from repro.evidence.cells import blocks
+from repro.evidence.comparisons import compare
+from repro.plan.profiles import PROFILES
+from repro.plan.variants import SUITE, VARIANTS
+from repro.report.table import as_markdown
+from repro.report.wording import p_value, signed
+
+
+def test_ablations_list_every_variant_in_order(frame_of: dict[str, pd.DataFrame]):
+    frame = frame_of["ablations_synthetic"]
+    assert frame.variant.tolist() == [VARIANTS[variant].label for variant in SUITE]
+    offline = frame_of["ablations_twitter2015_offline"].set_index("variant")
+    assert offline.loc["one stage", "joint F1"] == "not run"
+    assert offline.loc["one stage", "n"] == "0"
+    assert offline.loc["text only", "n"] == "3"
+
+
+def test_ablations_name_every_system_that_was_tuned(monkeypatch: pytest.MonkeyPatch):
+    made = tables([])
+    label = VARIANTS["single_cross_attention"].label
+    tuned = PROFILES["synthetic"].tuned["single_cross_attention"]
+    chosen = ", ".join(f"{name} {value}" for name, value in tuned.items())
+    assert (
+        f"training are CLAMP's, but for settings chosen on dev: {label} ({chosen})."
+        in made["ablations_synthetic"].about
+    )
+    assert made["ablations_twitter2015_paper"].about.endswith("the training are CLAMP's.")
+    monkeypatch.setitem(PROFILES, "synthetic", replace(PROFILES["synthetic"], tuned={"cmmt": {"train.epochs": 9}}))
+    assert tables([])["ablations_synthetic"].about.endswith(
+        "chosen on dev: CMMT baseline, simplified (train.epochs 9)."
+    )
+
+
+def test_ablation_differences_are_those_of_the_comparison(frame_of: dict[str, pd.DataFrame]):
+    block = blocks(suite())["synthetic", "synthetic"]
+    others = [cell for cell in block.values() if cell.variant != "full"]
+    compared = compare([(cell, block["full"]) for cell in others], RESAMPLES)
+    rows = frame_of["ablations_synthetic"].set_index("variant")
+    for cell, comparison in zip(others, compared, strict=True):
+        row = rows.loc[cell.label]
+        if cell.n == 1:
+            assert row["against CLAMP"] == "undecided"
+            untested = ["95 % t interval", "95 % bootstrap interval", "p tweets", "p seeds", "detectable"]
+            assert set(row[untested]) == {"-"}
+            assert comparison.bootstrap is None
+        else:
+            assert comparison.difference is not None
+            assert row["difference"] == signed(comparison.difference)
+            assert row["p seeds"] == p_value(comparison.p_seeds)
+            assert row["against CLAMP"] == comparison.standing
+
+
+@pytest.mark.parametrize(
+    ("shares", "held"),
+    [
+        ((0.6, 0.9, 0.8, 0.7), "4 of 4 loss weights (tagging, aspect, global, local)"),
+        ((0.0, 0.9, 0.8, 0.7), "3 of 4 loss weights (aspect, global, local)"),
+        ((0.0, 0.1, 0.9, 0.7), "2 of 4 loss weights (global, local)"),
+        ((0.0, 0.1, 0.1, 0.1), "0 of 4 loss weights were held"),
+    ],
+)
+def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], held: str):
+    records = [record("full", seed) for seed in range(2)]
+    for r, more in zip(records, (0.02, -0.02), strict=True):
+        logged = r["result"]["weighting"]["share_on_bound"]
+        logged.update({task: share + more for task, share in zip(logged, shares, strict=True)})
+        r["result"]["weighting"]["s"]["tagging"] = [0.0, -2.0, -4.0]
+    (said,) = re.findall(r"^In CLAMP, .*$", as_markdown(tables(records)["ablations_synthetic"]), re.MULTILINE)
+    assert f"In CLAMP, {held}" in said
+    assert f"over 2 seeds: tagging {100 * shares[0]:.1f} %, aspect {100 * shares[1]:.1f} %" in said
+    assert ("nearly a fixed weighting" in said) == (min(shares) > 0.5)  # not while one weight moves
+    assert ("the free weights went: tagging from 0.5 to 27.3" in said) == (shares[0] < 0.5)
+    assert ("aspect from" in said) == (shares[1] < 0.5)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from clamp.metrics import ConfidenceBins, confidence_bins
+from repro.records.evaluation import Calibration
 
 
 def reliability(probabilities_NC: ArrayLike, gold_N: ArrayLike) -> dict[str, list[Any]]:
@@ -21,19 +22,21 @@ def reliability(probabilities_NC: ArrayLike, gold_N: ArrayLike) -> dict[str, lis
     }
 
 
-def calibration_error(bins: dict[str, list[Any]]) -> float:
+def calibration_error(bins: Calibration) -> float:
     """The expected calibration error that the bins amount to, in 0..1; 0 of no prediction."""
-    count, confidence, right = (np.asarray(bins[name], dtype=np.float64) for name in ("count", "confidence", "right"))
+    count, confidence, right = (
+        np.asarray(getattr(bins, name), dtype=np.float64) for name in ("count", "confidence", "right")
+    )
     return ConfidenceBins(count, count * confidence, right).calibration_error
 
 
-def pooled(measured: Sequence[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+def pooled(measured: Sequence[Calibration]) -> Calibration:
     """The bins of several evaluations as one."""
-    counts = np.array([bins["count"] for bins in measured], dtype=np.float64)
-    total = (counts * [bins["confidence"] for bins in measured]).sum(axis=0)
+    counts = np.array([bins.count for bins in measured], dtype=np.float64)
+    total = (counts * [bins.confidence for bins in measured]).sum(axis=0)
     count = counts.sum(axis=0)
-    return {
-        "count": count.astype(int).tolist(),
-        "confidence": (total / np.maximum(count, 1)).tolist(),
-        "right": np.sum([bins["right"] for bins in measured], axis=0).tolist(),
-    }
+    return Calibration(
+        count=count.astype(int).tolist(),
+        confidence=(total / np.maximum(count, 1)).tolist(),
+        right=np.sum([bins.right for bins in measured], axis=0).tolist(),
+    )

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from repro.evidence.cells import DATASET_TITLES, GENERATED, PLACES, Block, Place, Record, blocks
+from repro.evidence.cells import DATASET_TITLES, GENERATED, PLACES, Block, Place, blocks
 from repro.evidence.comparisons import Comparison, compare
 from repro.evidence.marks import Marks
-from repro.evidence.measurements import Reports
+from repro.evidence.measurements import Costs, Operators
 from repro.evidence.stats import RESAMPLES
 from repro.plan.profiles import PROFILES
 from repro.plan.variants import GROUPS, SUITE
+from repro.records.evaluation import EvaluationRecord
+from repro.records.run import RunRecord
 
 _FOLDER = Path(__file__).parent
 
@@ -43,8 +45,8 @@ class Evidence:
     marks: Marks
     resamples: int = RESAMPLES
     swept: Block = field(default_factory=dict)
-    efficiency: Reports = field(default_factory=dict)
-    operators: Reports = field(default_factory=dict)
+    efficiency: Costs = field(default_factory=dict)
+    operators: Operators = field(default_factory=dict)
 
     def block(self, place: Place) -> Block:
         return self.grouped.get(place, {})
@@ -87,12 +89,12 @@ class Evidence:
 
 
 def gather(
-    records: Sequence[Record],
-    evaluations: Sequence[Record],
+    records: Sequence[RunRecord],
+    evaluations: Sequence[EvaluationRecord],
     todays_hashes: tuple[str, str],
     resamples: int = RESAMPLES,
-    efficiency: Reports | None = None,
-    operators: Reports | None = None,
+    efficiency: Costs | None = None,
+    operators: Operators | None = None,
 ) -> Evidence:
     """What tables are made from. Rows of records made by sources other than `todays_hashes` are marked."""
     reported, trials = (

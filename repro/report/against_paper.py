@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from repro.evidence.cells import Cell, Record
+from repro.evidence.cells import Cell
 from repro.evidence.evidence import Evidence
 from repro.evidence.stats import AgainstPaper, against_paper
 from repro.plan.profiles import plan
+from repro.records.run import RunRecord
 from repro.report.wording import seeds
 
 TOLERANCE = 0.01
@@ -23,11 +24,11 @@ def published_f1(evidence: Evidence, dataset: str) -> float:
     return float(row.f1.iloc[0])
 
 
-def in_the_papers_setting(record: Record) -> bool:
+def in_the_papers_setting(record: RunRecord) -> bool:
     """Whether a record's config is what the profile `paper` plans for its variant, but for the seed and the threads."""
-    if record["profile"] != "paper":
+    if record.profile != "paper":
         return False
-    return _comparable(record["config"]) == _planned(record["experiment"], record["variant"])
+    return _comparable(record.config) == _planned(record.experiment, record.variant)
 
 
 @cache

@@ -11,10 +11,10 @@ from repro.evidence.cells import DATASET_TITLES, PLACES, Place
 from repro.evidence.evidence import Evidence
 from repro.plan.profiles import PROFILES
 from repro.plan.variants import VARIANTS, means_something
+from repro.records.files import write_atomically
 from repro.report.figures.figure import ReportFigure
 from repro.report.table import Table
 from repro.report.wording import NOT_RUN
-from repro.run.store import write_atomically
 
 
 def coverage(evidence: Evidence) -> pd.DataFrame:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from repro.evidence.by_seed import BySeed, difference, f1_lost_under, of_records
-from repro.evidence.cells import PLACES, Block, Cell, Place, Record
+from repro.evidence.cells import PLACES, Block, Cell, Place
 from repro.evidence.comparisons import Comparison, adjusted, p_over_seeds
 from repro.evidence.evidence import Evidence
 from repro.evidence.per_record import distractor_mass_at_best, negative_share, pointing_at_best
 from repro.evidence.stats import LEAST_SEEDS, SIGNIFICANCE, Verdict, holm, summarise, t_against_zero
 from repro.plan.variants import GROUPS, VARIANTS
+from repro.records.run import RunRecord
 from repro.report.against_paper import TOLERANCE, judge, published_f1
 from repro.report.wording import NOT_RECORDED, NOT_RUN, seeds
 
@@ -207,7 +208,7 @@ def _paired(block: Block, one: str, other: str, value: Callable[[Cell], BySeed])
     return difference(value(block[one]), value(block[other])) if one in block and other in block else []
 
 
-def _of_each(value: Callable[[Record], float | None]) -> Callable[[Cell], BySeed]:
+def _of_each(value: Callable[[RunRecord], float | None]) -> Callable[[Cell], BySeed]:
     return lambda cell: of_records(cell, value)
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from repro.evidence.evidence import Evidence
+from repro.records.files import write_atomically
 from repro.report.explorer.pages import report_explorer
 from repro.report.figures.figure import ReportFigure
 from repro.report.index import coverage
 from repro.report.table import Table, markdown_body, shown_blocks
 from repro.report.templates import render
-from repro.run.store import write_atomically
 
 TITLE = "What the runs show"
 VERDICTS = ("claims", "paper_verdicts", "main_synthetic", "main_twitter2015", "main_twitter2017", "robustness")

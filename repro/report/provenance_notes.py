@@ -25,20 +25,20 @@ TESTS = (
 
 def provenance_footer(shown: Sequence[Block], marks: Marks) -> list[str]:
     """Footnotes of the signs in use, then what made the records: machine, sources, data and software."""
-    made_by = [r["provenance"] for block in shown for cell in block.values() for r in cell.records]
+    made_by = [r.provenance for block in shown for cell in block.values() for r in cell.records]
     if not made_by:
         return [f"No run yet; sources at hand: {marks}."]
     versions = [
-        [f"Python {p['python']}", *(f"{name} {p['packages'][name]}" for name in _SOFTWARE if name in p["packages"])]
+        [f"Python {p.python}", *(f"{name} {p.packages[name]}" for name in _SOFTWARE if name in p.packages)]
         for p in made_by
     ]
     facts = {
-        "Hardware": [p["hardware"] for p in made_by],
-        "Sources (hash)": [p["source_hash"] for p in made_by],
-        "Data (hash of the manifest)": [_data_hash(p["data"]) for p in made_by],
+        "Hardware": [p.hardware for p in made_by],
+        "Sources (hash)": [p.source_hash for p in made_by],
+        "Data (hash of the manifest)": [_data_hash(p.data) for p in made_by],
         "Software": [", ".join(version) for version in versions],
     }
-    evaluated = [e["evaluation_hash"] for block in shown for cell in block.values() for e in cell.evaluations]
+    evaluated = [e.evaluation_hash for block in shown for cell in block.values() for e in cell.evaluations]
     if evaluated:
         facts["Sources of evaluation (hash)"] = evaluated
     runs = [f"{len(made_by)} runs; n in each row is the number of seeds that it averages."]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from repro.run.store import write_atomically
+from repro.records.files import write_atomically
 
 BLOCK = "block"  # the frame's first column: rows of one block stay together and are never compared across blocks
 NOTE = "note"  # a column of sentences: a list below the block in Markdown, left out of LaTeX

@@ -12,7 +12,8 @@ from repro.report.index import write_index
 from repro.report.page import write_report
 from repro.report.table import write_table
 from repro.report.tables.contents import make_tables
-from repro.run import source_hash, store
+from repro.run import source_hash
+from repro.run.published import published
 
 
 def regenerate(out: Path) -> str:
@@ -29,9 +30,10 @@ def regenerate(out: Path) -> str:
 
 def read_evidence(results: Path) -> Evidence:
     """The published records and measurements. StoreError names a file that is neither."""
+    runs, evaluations = published(results)
     return gather(
-        store.published(results),
-        store.published_evaluations(results),
+        runs,
+        evaluations,
         source_hash.todays_hashes(),
         efficiency=read_efficiency(results / "efficiency"),
         operators=read_operators(results / "kernels"),

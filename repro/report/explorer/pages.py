@@ -16,7 +16,6 @@ from matplotlib import colormaps
 from PIL import Image
 
 from clamp.data import Tweet
-from clamp.tagging import Span
 from repro.evidence.cells import GENERATED
 from repro.evidence.evidence import Evidence
 from repro.report.figures.attention_maps import HEAT, mapped_tweets, mass_on
@@ -43,14 +42,15 @@ def report_explorer(evidence: Evidence) -> dict[str, Any] | None:
     return explorer(views, ["told by", "gold", *kept]) if views else None
 
 
-def _examples(evidence: Evidence, variant: str) -> list[list[Span]]:
+def _examples(evidence: Evidence, variant: str) -> list[list[list[Any]]]:
     """The spans of the first test tweets that a system predicted, as of the tweets that CLAMP's maps are of."""
     block = evidence.block(GENERATED)
     cell, full = block.get(variant), block.get("full")
     for evaluation in cell.evaluations if cell and full else ():
-        examples = (evaluation["evaluation"].get("mechanism") or {}).get("examples")
-        if cell and full and examples and evaluation["seed"] in full.by_seed():
-            same = [of.by_seed()[evaluation["seed"]]["config"]["data"]["synthetic"] for of in (cell, full)]
+        within = evaluation.evaluation.mechanism
+        examples = [[list(span) for span in spans] for spans in (within.examples or ())] if within else []
+        if cell and full and examples and evaluation.seed in full.by_seed():
+            same = [of.by_seed()[evaluation.seed].config["data"]["synthetic"] for of in (cell, full)]
             return examples if same[0] == same[1] else []
     return []
 

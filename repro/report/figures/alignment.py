@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -12,6 +10,7 @@ from repro.evidence.by_seed import measured
 from repro.evidence.cells import Block, Cell, Place
 from repro.evidence.evidence import Evidence
 from repro.plan.variants import SUITE
+from repro.records.evaluation import Alignment
 from repro.report.figures.figure import ReportFigure
 from repro.report.figures.panels import legend_below, stack
 from repro.report.figures.style import BLUE, ORANGE
@@ -36,7 +35,7 @@ def _draw(evidence: Evidence) -> Figure:
     for axis, cell in zip(axes, panels.values(), strict=True):
         of_seeds = measured(cell, "alignment")
         for name, color, line in (("mismatched", ORANGE, "--"), ("matched", BLUE, "-")):
-            counts = np.sum([one[name] for one in of_seeds], axis=0)
+            counts = np.sum([getattr(one, name) for one in of_seeds], axis=0)
             shares = 100 * counts / counts.sum()
             axis.stairs(shares, edges, fill=True, color=color, alpha=0.35, linewidth=0)
             axis.stairs(shares, edges, color=color, linewidth=1.3, linestyle=line, label=name)
@@ -49,8 +48,8 @@ def _draw(evidence: Evidence) -> Figure:
     return figure
 
 
-def _auc(of_seeds: list[dict[str, Any]]) -> str:
-    return number([one["auc"] for one in of_seeds])
+def _auc(of_seeds: list[Alignment]) -> str:
+    return number([one.auc for one in of_seeds])
 
 
 def _sentences(evidence: Evidence) -> tuple[str, ...]:
@@ -60,7 +59,9 @@ def _sentences(evidence: Evidence) -> tuple[str, ...]:
 
 def _sentence(place: Place, full: Cell, block: Block) -> str:
     of_seeds = measured(full, "alignment")
-    matched, mismatched = (number([one[f"mean_{name}"] for one in of_seeds]) for name in ("matched", "mismatched"))
+    matched, mismatched = (
+        number([getattr(one, f"mean_{name}") for one in of_seeds]) for name in ("matched", "mismatched")
+    )
     sentence = (
         f"{place_title(place)}: CLAMP's mean cosine is {matched} for matched and {mismatched} for mismatched pairs, "
         f"with an AUC of {_auc(of_seeds)} ({seeds(len(of_seeds))}); 0.5 would tell nothing."
@@ -69,7 +70,7 @@ def _sentence(place: Place, full: Cell, block: Block) -> str:
     others = {v: of_variant for v, of_variant in others.items() if of_variant}
     if not others:
         return sentence
-    best = max(others, key=lambda v: float(np.mean([one["auc"] for one in others[v]])))
+    best = max(others, key=lambda v: float(np.mean([one.auc for one in others[v]])))
     systems = "the other system" if len(others) == 1 else f"the {len(others)} other systems"
     whose = f"{block[best].label}, {seeds(len(others[best]))}"
     return f"{sentence} Of {systems} with a global contrast the highest is {_auc(others[best])} ({whose})."

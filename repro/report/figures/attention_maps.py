@@ -41,9 +41,10 @@ def mapped_tweets(evidence: Evidence) -> list[tuple[Tweet, dict[str, Any]]]:
     """Tweets generated again, with their maps; none where the generator no longer makes the same tweets."""
     cell = evidence.block(GENERATED).get("full")
     for evaluation in cell.evaluations if cell else ():
-        maps = (evaluation["evaluation"].get("mechanism") or {}).get("attention")
+        within = evaluation.evaluation.mechanism
+        maps = [tweet.model_dump() for tweet in within.attention or ()] if within else []
         if cell and maps:
-            config = cell.by_seed()[evaluation["seed"]]["config"]["data"]["synthetic"]
+            config = cell.by_seed()[evaluation.seed].config["data"]["synthetic"]
             tweets = first_test_tweets(SyntheticConfig(**config), max(one["index"] for one in maps) + 1)
             pairs = [(tweets[one["index"]], one) for one in maps]
             return pairs if all(list(tweet.words) == one["words"] for tweet, one in pairs) else []

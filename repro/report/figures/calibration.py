@@ -40,9 +40,9 @@ def _draw(evidence: Evidence) -> Figure:
         for variant, cell in block.items():
             name, color, line = CURVES[variant]
             bins = pooled(measured(cell, "calibration"))
-            count, right = np.array(bins["count"]), np.array(bins["right"])
+            count, right = np.array(bins.count), np.array(bins.right)
             kept = count >= _FEWEST
-            x, y = 100 * np.array(bins["confidence"])[kept], 100 * right[kept] / count[kept]
+            x, y = 100 * np.array(bins.confidence)[kept], 100 * right[kept] / count[kept]
             axis.plot(x, y, color=color, linestyle=line, zorder=2)
             sizes = 8 + 60 * count[kept] / count.sum()
             axis.scatter(x, y, s=sizes, color=color, marker=_MARKERS[variant], linewidths=0, zorder=3)
@@ -75,9 +75,9 @@ def _sentence(place: Place, block: Block) -> str:
     if "full" in block:
         cell = block["full"]
         bins = pooled(measured(cell, "calibration"))
-        total = sum(bins["count"])
-        confidence = float(np.dot(bins["count"], bins["confidence"])) / total
-        accuracy = sum(bins["right"]) / total
+        total = sum(bins.count)
+        confidence = float(np.dot(bins.count, bins.confidence)) / total
+        accuracy = sum(bins.right) / total
         parts.append(
             f"CLAMP's calibration error is {_ece(cell)} % ({seeds(len(errors(cell)))}): on average it gives its "
             f"prediction a probability of {100 * confidence:.1f} % and is right in {100 * accuracy:.1f} %"

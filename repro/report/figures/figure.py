@@ -13,8 +13,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from repro.evidence.evidence import Evidence
+from repro.records.files import write_atomically
 from repro.report.figures.style import STYLE
-from repro.run.store import write_atomically
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from repro.evidence.by_seed import of_records
-from repro.evidence.cells import Block, Place, Record
+from repro.evidence.cells import Block, Place
 from repro.evidence.evidence import Evidence
-from repro.evidence.per_record import cosines, loss_sd, negative_share, relative_norm_sd
+from repro.evidence.per_record import cosines, loss_sd, negative_share, relative_norm_sd, sampled_steps
 from repro.evidence.stats import summarise
+from repro.records.run import RunRecord
 from repro.report.figures.figure import ReportFigure
 from repro.report.figures.panels import Panels, band, panel_title
 from repro.report.figures.style import BLACK, BLUE, COLUMN, ORANGE
@@ -57,7 +58,7 @@ def _draw(evidence: Evidence) -> Figure:
             color, line, _ = _STYLES[variant]
             style: dict[str, Any] = {"color": color, "linestyle": line, "label": WEIGHTINGS[variant]}
             kept = [record for record in cell.records if cosines(record)]  # those of earlier sources have none
-            band(by_step, kept[0]["result"]["interference"]["step"], [_mean_course(r) for r in kept], **style)
+            band(by_step, sampled_steps(kept[0]), [_mean_course(r) for r in kept], **style)
             _by_epoch(of_loss, cell.records, loss_sd, style)
             _by_epoch(of_norm, cell.records, relative_norm_sd, style)
         by_step.axhline(0, color="#777777", linewidth=0.8, zorder=1)
@@ -93,14 +94,14 @@ def _dots(axis: Axes, block: Block, names: list[str]) -> None:
     axis.set_xlabel("negative cosines (%)")
 
 
-def _mean_course(record: Record) -> list[float]:
+def _mean_course(record: RunRecord) -> list[float]:
     """The mean over pairs at each sampled step."""
     by_step = zip(*cosines(record).values(), strict=True)
     return [float(np.mean([value for value in at if value is not None] or [0.0])) for at in by_step]
 
 
 def _by_epoch(
-    axis: Axes, records: tuple[Record, ...], course: Callable[[Record], list[float] | None], style: dict[str, Any]
+    axis: Axes, records: tuple[RunRecord, ...], course: Callable[[RunRecord], list[float] | None], style: dict[str, Any]
 ) -> None:
     runs = [by_epoch for record in records if (by_epoch := course(record))]
     if runs:

@@ -28,7 +28,7 @@ def _draw(evidence: Evidence) -> Figure:
     for axis, block in zip(axes, panels.values(), strict=True):
         for variant, (name, color, line) in CURVES.items():
             if variant in block:
-                runs = [[100 * e["dev_f1"] for e in r["result"]["curve"]] for r in block[variant].records]
+                runs = [[100 * e.dev_f1 for e in r.result.curve] for r in block[variant].records]
                 epochs = range(1, max(map(len, runs)) + 1)
                 band(axis, epochs, runs, label=name, color=color, linestyle=line)
         axis.set_xlabel("epoch")
@@ -45,10 +45,10 @@ def _sentences(evidence: Evidence) -> list[str]:
 
 def _sentence(block: Block) -> str:
     records = block["full"].records
-    best = [max(epoch["dev_f1"] for epoch in record["result"]["curve"]) for record in records]
-    at = sorted({record["result"]["best_epoch"] for record in records})
+    best = [max(epoch.dev_f1 for epoch in record.result.curve) for record in records]
+    at = sorted({record.result.best_epoch for record in records})
     where = f"epoch {at[0]}" if len(at) == 1 else f"epochs {at[0]} to {at[-1]}"
-    length = max(len(record["result"]["curve"]) for record in records)
+    length = max(len(record.result.curve) for record in records)
     return f"CLAMP is best on dev after {where} of {length}, at {mean_and_sd(best)} F1 ({seeds(len(records))})."
 
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from clamp.config import TASKS
 from repro.evidence.cells import Cell
 from repro.evidence.evidence import Evidence
+from repro.evidence.per_record import weightings
 from repro.report.figures.figure import ReportFigure
 from repro.report.figures.panels import Panels, band, legend_below, panel_title
 from repro.report.figures.style import BLACK, BLUE, COLUMN, ORANGE, SKY
@@ -27,7 +28,7 @@ _LIMIT: Any = {"color": "#777777", "linewidth": 0.8, "linestyle": (0, (1, 2))}
 
 def _panels(evidence: Evidence) -> Panels:
     def logged(cell: Cell | None) -> bool:
-        return cell is not None and all(record["result"]["weighting"] for record in cell.records)
+        return cell is not None and bool(weightings(cell))
 
     blocks = evidence.grouped
     return {place: {"full": block["full"]} for place, block in blocks.items() if logged(block.get("full"))}
@@ -66,16 +67,16 @@ def _draw(evidence: Evidence) -> Figure:
 
 def _draw_side(axis: Axes, full: Cell, of_s: Any, title: str, end: str) -> None:
     """`of_s` of each task's s at each logged step, and of its lower bounds, which are the `end` of it."""
-    logs = [record["result"]["weighting"] for record in full.records]
-    lowest = full.records[0]["config"]["model"]["aggregation"]["lowest"]
-    steps = max((log["step"] for log in logs), key=len)
+    logs = weightings(full)
+    lowest = full.records[0].config["model"]["aggregation"]["lowest"]
+    steps = max((log.step for log in logs), key=len)
     for task, (color, line, width) in TASK_STYLES.items():
-        if all(task in log["s"] for log in logs):
-            runs = [of_s(log["s"][task]) for log in logs]
+        if all(task in log.s for log in logs):
+            runs = [of_s(log.s[task]) for log in logs]
             band(axis, steps, runs, label=task, color=color, linestyle=line, linewidth=width)
     axis.set_yscale("log")
     axis.margins(y=0.18)  # room for what the limits are called
-    for bound, whose in _named_bounds({task: lowest[task] for task in logs[0]["s"]}).items():
+    for bound, whose in _named_bounds({task: lowest[task] for task in logs[0].s}).items():
         _draw_limit(axis, float(of_s(bound)), f"{end} for {whose}", above=end == "most")
     if of_s is uncertainty:  # its range is short for a decade a tick
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

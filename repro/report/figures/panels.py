@@ -21,7 +21,7 @@ Panels = Mapping[Place, Block]
 def panel_title(evidence: Evidence, place: Place, block: Block) -> str:
     """The data set and profile, with a dagger where any of the block's runs is of other sources than today's."""
     profile, dataset = place
-    sources = {record["provenance"]["source_hash"] for cell in block.values() for record in cell.records}
+    sources = {record.provenance.source_hash for cell in block.values() for record in cell.records}
     title = f"{DATASET_TITLES[dataset]}{_PROFILE_TITLES[profile]}"
     return title[0].upper() + title[1:] + ("†" if not sources <= set(evidence.marks.todays_hashes) else "")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from repro.evidence.evidence import Evidence
-from repro.evidence.measurements import OWN, Report, rows_of, threads
+from repro.evidence.measurements import OWN, rows_of, threads
+from repro.records.measurements import CostReport
 from repro.report.figures.costs.growth import DEVICES, curves_of, draw_curve, set_ticks, with_rows
 from repro.report.figures.figure import ReportFigure
 from repro.report.figures.panels import legend_of_all
@@ -33,9 +34,9 @@ def _draw(evidence: Evidence) -> Figure:
     return figure
 
 
-def _titled(report: Report) -> str:
-    made = report["provenance"]
-    return made["gpu"] or f"{made['cpu']}, {threads(report)}"
+def _titled(report: CostReport) -> str:
+    made = report.provenance
+    return made.gpu or f"{made.cpu}, {threads(report)}"
 
 
 def _sentences(evidence: Evidence) -> list[str]:

@@ -12,8 +12,9 @@ from repro.efficiency.names import PROFILE_VARIANTS
 from repro.evidence.by_seed import difference, of_records
 from repro.evidence.cells import GENERATED, Block
 from repro.evidence.evidence import Evidence
-from repro.evidence.measurements import Report, rows_of
+from repro.evidence.measurements import rows_of
 from repro.evidence.per_record import joint_f1
+from repro.records.measurements import CostReport
 from repro.report.figures.costs.growth import DEVICES
 from repro.report.figures.figure import ReportFigure
 from repro.report.figures.panels import legend_of_all
@@ -55,10 +56,10 @@ def _points(evidence: Evidence, cost: Callable[[str], float | None]) -> Points:
 
 def _flops(evidence: Evidence) -> Points:
     block = _block(evidence)
-    return _points(evidence, lambda variant: block[variant].records[0]["result"]["cost"]["flops_per_tweet"] / 1e6)
+    return _points(evidence, lambda variant: block[variant].records[0].result.cost.flops_per_tweet / 1e6)
 
 
-def _latency(evidence: Evidence, report: Report) -> Points:
+def _latency(evidence: Evidence, report: CostReport) -> Points:
     timed = {row["variant"]: row["ms"]["p50"] for row in rows_of(report, "profile", batch=1)}
     return _points(evidence, timed.get)
 

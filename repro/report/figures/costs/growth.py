@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from repro.evidence.evidence import Evidence
-from repro.evidence.measurements import OWN, Measurement, Report, rows_of
+from repro.evidence.measurements import OWN, rows_of
+from repro.records.measurements import CostReport, Measurement
 from repro.report.figures.style import BLACK, BLUE
 
 DEVICES = {"cpu": "CPU", "gpu": "GPU"}
@@ -19,7 +20,7 @@ _CURVES: dict[str, tuple[str, Any, str]] = {  # name -> (colour, line style, mar
 }
 
 
-def with_rows(evidence: Evidence, section: str) -> dict[str, Report]:
+def with_rows(evidence: Evidence, section: str) -> dict[str, CostReport]:
     """Kind -> its report, of those in which this section was measured."""
     return {kind: report for kind, report in evidence.efficiency.items() if rows_of(report, section)}
 

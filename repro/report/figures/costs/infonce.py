@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from repro.evidence.evidence import Evidence
-from repro.evidence.measurements import Measurement
+from repro.records.measurements import Measurement
 from repro.report.figures.costs.growth import DEVICES
 from repro.report.figures.figure import ReportFigure
 from repro.report.figures.style import BLACK, BLUE, COLUMN, GREEN, ORANGE, PURPLE, SKY, VERMILION
@@ -30,7 +30,7 @@ _CURVES = {
 
 
 def _timed(kind: str, evidence: Evidence) -> list[Measurement]:
-    rows = evidence.operators[kind]["rows"] if kind in evidence.operators else []
+    rows = evidence.operators[kind].rows if kind in evidence.operators else []
     return [row for row in rows if "pairs" in row and "ms" in row]
 
 

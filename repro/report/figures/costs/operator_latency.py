@@ -24,7 +24,7 @@ Timed = dict[tuple[str, str, str], dict[str, Any]]
 
 
 def _timed(evidence: Evidence) -> Timed:
-    rows = evidence.operators["gpu"]["rows"] if "gpu" in evidence.operators else []
+    rows = evidence.operators["gpu"].rows if "gpu" in evidence.operators else []
     shown = [row for row in rows if row.get("work") in _WORKS and "ms" in row and row["variant"] != fusion.PRODUCTS]
     return {(row["work"], row["variant"], row["launch"]): row["ms"] for row in shown}
 

@@ -16,7 +16,7 @@ from repro.report.tables.costs.operators import findings
 
 def _judged(evidence: Evidence) -> list[dict[str, Any]]:
     """The verdicts of the targets of which something was measured that a ratio can be taken of."""
-    rows = evidence.operators["gpu"]["rows"] if "gpu" in evidence.operators else []
+    rows = evidence.operators["gpu"].rows if "gpu" in evidence.operators else []
     return [v for v in targets.judge(rows) if v["value"] is not None and v["value"] > 0 and v["bound"] > 0]
 
 

@@ -13,8 +13,9 @@ import pandas as pd
 
 from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH
 from repro.evidence.evidence import Evidence
-from repro.evidence.measurements import KINDS, OWN, Measurement, Report, Reports, one_row, rows_of, threads
+from repro.evidence.measurements import OWN, Costs, one_row, rows_of, threads
 from repro.plan.variants import VARIANTS
+from repro.records.measurements import KINDS, CostReport, Measurement
 from repro.report.table import BLOCK, Table
 from repro.report.wording import NOT_MEASURED
 
@@ -39,12 +40,12 @@ MOST_LATENCY = 1.10  # of the two encoders and a linear head, at batch 1 on a CP
 MOST_SECOND_PASS = 0.35  # of the first pass over a corpus, with its features cached
 
 
-def _machine(report: Report | None) -> str:
+def _machine(report: CostReport | None) -> str:
     """Hardware, threads and precision in one line."""
     if report is None:
         return NOT_MEASURED
-    made = report["provenance"]
-    return f"{made['hardware']}, {threads(report)}, {_PRECISION[report['kind']]}"
+    made = report.provenance
+    return f"{made.hardware}, {threads(report)}, {_PRECISION[report.kind]}"
 
 
 def efficiency(evidence: Evidence) -> Table:
@@ -78,25 +79,25 @@ def efficiency(evidence: Evidence) -> Table:
     )
 
 
-def _setting(reports: Reports) -> str:
-    settings = list({json.dumps(r["setting"], sort_keys=True): r["setting"] for r in reports.values()}.values())
+def _setting(reports: Costs) -> str:
+    settings = list({json.dumps(r.setting, sort_keys=True): r.setting for r in reports.values()}.values())
     sizes = [f"{s['tokens']} tokens, all of them words, {s['regions']} regions, width {s['width']}" for s in settings]
     listed = f": {'; '.join(sizes)}" if sizes else ""
     return f"roberta-base and ViT-B/16 with random weights, on which cost does not depend{listed}."
 
 
-def _provenance(report: Report) -> list[str]:
-    made, label = report["provenance"], report["kind"].upper()
+def _provenance(report: CostReport) -> list[str]:
+    made, label = report.provenance, report.kind.upper()
     counted = ", ".join(f"{name} {rounds}" for name, rounds in _rounds(report))
-    software = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
-    lines = [f"{label}: {software}; sources (hash) {made['source_hash']}; rounds: {counted}."]
-    for name, outcome in report["sections"].items():
+    software = ", ".join(f"{name} {version}" for name, version in made.packages.items())
+    lines = [f"{label}: {software}; sources (hash) {made.source_hash}; rounds: {counted}."]
+    for name, outcome in report.sections.items():
         if "error" in outcome or "skipped" in outcome:
             lines.append(f"{label}, {name}: {NOT_MEASURED}: {outcome.get('error') or outcome['skipped']}.")
     return lines
 
 
-def _rounds(report: Report) -> list[tuple[str, str]]:
+def _rounds(report: CostReport) -> list[tuple[str, str]]:
     """What was timed, and in how many rounds."""
     points = {f"batch {b}": rows_of(report, "latency", batch=b) for b in (1, 2, 4, 8, 16, 32)}
     points |= {"sizes": rows_of(report, "sizes"), "training": rows_of(report, "training", batch=16)}
@@ -112,14 +113,14 @@ def _rounds(report: Report) -> list[tuple[str, str]]:
 # Rows
 
 
-def _block(kind: str, report: Report | None) -> list[dict[str, str]]:
+def _block(kind: str, report: CostReport | None) -> list[dict[str, str]]:
     if report is None:
         return [{BLOCK: _BLOCKS[kind], "system": "every system", **_cells({}, {}, {}, {}, {})}]
     shown = [name for name in _SYSTEMS if one_row(report, "counts", variant=name)]
     return [{BLOCK: _BLOCKS[kind], "system": LABELS[name], **_of_system(report, name)} for name in shown]
 
 
-def _of_system(report: Report, name: str) -> dict[str, str]:
+def _of_system(report: CostReport, name: str) -> dict[str, str]:
     def row(section: str, **facts: Any) -> Measurement:
         return one_row(report, section, variant=name, **facts) or {}
 
@@ -168,18 +169,18 @@ def _gibibytes(row: Measurement, name: str) -> str:
 # Sentences: ratios, not milliseconds
 
 
-def _findings(kind: str, report: Report | None) -> list[str]:
+def _findings(kind: str, report: CostReport | None) -> list[str]:
     label = kind.upper()
     if report is None:
         return [f"{label}: {NOT_MEASURED}."]
     sentences = [_own_cost(report), _targets(report), _others(report), _compilation(report)]
-    rehearsal = ["a rehearsal at a tiny size; none of it is a result."] if report["quick"] else []
+    rehearsal = ["a rehearsal at a tiny size; none of it is a result."] if report.quick else []
     return [f"{label}: {sentence}" for sentence in [*rehearsal, *sentences] if sentence]
 
 
-def own_share(report: Report) -> float | None:
+def own_share(report: CostReport) -> float | None:
     """CLAMP's share of its FLOPs beyond the two encoders."""
-    ours, encoders = (one_row(report, "counts", variant=name) for name in (OWN[report["kind"]], "encoders"))
+    ours, encoders = (one_row(report, "counts", variant=name) for name in (OWN[report.kind], "encoders"))
     return 1 - encoders["flops"] / ours["flops"] if ours and encoders else None
 
 
@@ -188,8 +189,8 @@ def _times(ratio: Mapping[str, float]) -> str:
     return "{p50:.2f} x ({p10:.2f} to {p90:.2f} over rounds)".format(**ratio)
 
 
-def _own_cost(report: Report) -> str:
-    own, share = OWN[report["kind"]], own_share(report)
+def _own_cost(report: CostReport) -> str:
+    own, share = OWN[report.kind], own_share(report)
     timed = {
         "time at batch 1": one_row(report, "latency", variant=own, batch=1),
         "time at batch 32": one_row(report, "latency", variant=own, batch=32),
@@ -201,10 +202,10 @@ def _own_cost(report: Report) -> str:
     return f"{LABELS[own]}, as a multiple of the two encoders and a linear head. {listed}."
 
 
-def _targets(report: Report) -> str:
+def _targets(report: CostReport) -> str:
     second, share = one_row(report, "corpus", variant="second pass"), own_share(report)
     parts = [_target("CLAMP's own share of its FLOPs", share, MOST_OWN_FLOPS, "{:.1%}")]
-    if report["kind"] == "cpu":
+    if report.kind == "cpu":
         latency = "its latency at batch 1 as a multiple of the encoders'"
         parts += [_target(f"{latency}, {how}", ratio, MOST_LATENCY, "{:.3f}") for how, ratio in _latencies(report)]
     ratio = second["ratio"]["p50"] if second else None
@@ -214,9 +215,9 @@ def _targets(report: Report) -> str:
     return f"targets, ours: {'; '.join(parts)}."
 
 
-def _latencies(report: Report) -> list[tuple[str, float | None]]:
+def _latencies(report: CostReport) -> list[tuple[str, float | None]]:
     """CLAMP's time at batch 1 as a multiple of the encoders', by what is compiled."""
-    rows = {"both as they are": one_row(report, "latency", variant=OWN[report["kind"]], batch=1)}
+    rows = {"both as they are": one_row(report, "latency", variant=OWN[report.kind], batch=1)}
     for what, how in ((FUSION_ALONE, "fusion compiled for {}, the encoders in both as they are"),
                       (EVERYTHING, "both compiled for {}")):  # fmt: skip
         for form in (ANY_LENGTH, ONE_LENGTH):
@@ -230,9 +231,9 @@ def _target(what: str, value: float | None, most: float, form: str) -> str:
     return f"{what}, at most {form.format(most)}: {verdict}"
 
 
-def _measured_again(report: Report) -> list[str]:
+def _measured_again(report: CostReport) -> list[str]:
     """How far apart measurements of one point are: the table's, and those over image and text sizes."""
-    own, setting = OWN[report["kind"]], report["setting"]
+    own, setting = OWN[report.kind], report.setting
     rows = [one_row(report, "latency", variant=own, batch=1)]
     rows += [one_row(report, "sizes", variant=own, **{what: setting[what]}) for what in ("regions", "tokens")]
     ratios = [f"{row['ratio']['p50']:.2f}" for row in rows if row]
@@ -245,9 +246,9 @@ def _measured_again(report: Report) -> list[str]:
     ]
 
 
-def _others(report: Report) -> str:
+def _others(report: CostReport) -> str:
     """CLAMP on other operators, the baselines and the generative family, against CLAMP."""
-    own = OWN[report["kind"]]
+    own = OWN[report.kind]
     ours = one_row(report, "latency", variant=own, batch=1)
     timed = {name: one_row(report, "latency", variant=name, batch=1) for name in _SYSTEMS if name != own}
     of_ours = {n: row["ratio"]["p50"] / ours["ratio"]["p50"] for n, row in timed.items() if row and ours}
@@ -255,7 +256,7 @@ def _others(report: Report) -> str:
     return f"time at batch 1 as a multiple of that of {LABELS[own]}: {'; '.join(parts)}." if parts else ""
 
 
-def _compilation(report: Report) -> str:
+def _compilation(report: CostReport) -> str:
     parts = [
         f"{row['compiled']} for {row['form']}, batch {row['batch']}: {_times(row['gain'])} the time without it, "
         f"{_verdict(row)}, after {row['compilation_seconds']:.0f} s of compilation"

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kernels.bench import targets
 from repro.evidence.evidence import Evidence
-from repro.evidence.measurements import Report
+from repro.records.measurements import OperatorReport
 from repro.report.table import BLOCK, Table
 from repro.report.wording import NOT_MEASURED
 
@@ -53,7 +53,7 @@ def _finding(evidence: Evidence, kind: str) -> str:
 
 
 def _verdicts(evidence: Evidence, kind: str) -> list[dict[str, Any]]:
-    rows = evidence.operators[kind]["rows"] if kind in evidence.operators else []
+    rows = evidence.operators[kind].rows if kind in evidence.operators else []
     return targets.judge(rows, _TARGETS[kind])
 
 
@@ -70,22 +70,22 @@ def _row(block: str, verdict: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _made_on(report: Report) -> str:
+def _made_on(report: OperatorReport) -> str:
     """Machine and software in one line."""
-    made = report["provenance"]
-    machine = made["gpu"] or f"{made['cores']} x {made['cpu']}"
-    driver = f", driver {made['driver']}" if made["driver"] else ""
-    software = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
-    on_threads = f", {made['threads']} threads" if "threads" in made else ""
-    ceilings = {row["work"]: row["rate"] for row in report["rows"] if "rate" in row}
+    made = report.provenance
+    machine = made.gpu or f"{made.cores} x {made.cpu}"
+    driver = f", driver {made.driver}" if made.driver else ""
+    software = ", ".join(f"{name} {version}" for name, version in made.packages.items())
+    on_threads = f", {made.threads} threads" if made.threads is not None else ""
+    ceilings = {row["work"]: row["rate"] for row in report.rows if "rate" in row}
     measured = "".join(f"; {work} {rate / 1e12:.3g} T/s" for work, rate in ceilings.items())
-    return f"{machine}{driver}{on_threads}; {software}; sources of kernels/ {made['kernels_hash']}{measured}."
+    return f"{machine}{driver}{on_threads}; {software}; sources of kernels/ {made.kernels_hash}{measured}."
 
 
-def _unfinished(report: Report) -> list[str]:
+def _unfinished(report: OperatorReport) -> list[str]:
     """What the report itself says it could not do or found wrong."""
-    lines = [f"section {name}: {it['error']}" for name, it in report["sections"].items() if "error" in it]
-    for row in report["rows"]:
+    lines = [f"section {name}: {it['error']}" for name, it in report.sections.items() if "error" in it]
+    for row in report.rows:
         if "check" in row and not row.get("right"):
             lines.append(f"{row['variant']} not right: {row['work']}, {row.get('dtype', '')}, {row['check']}")
         elif "error" in row:

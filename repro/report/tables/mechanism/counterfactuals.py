@@ -29,8 +29,8 @@ _COLUMNS = {
 def rates(cell: Cell | None, column: str) -> list[float]:
     """The share of each evaluated seed, in 0..1; nothing where no such aspect was found."""
     kind, counted = _COLUMNS[column]
-    tallies = [one[kind] for one in measured(cell, "counterfactuals")]
-    return [tally[counted] / tally["n"] for tally in tallies if tally["n"]]
+    tallies = [getattr(one, kind) for one in measured(cell, "counterfactuals")]
+    return [getattr(tally, counted) / tally.n for tally in tallies if tally.n]
 
 
 def counterfactuals(evidence: Evidence) -> Table:
@@ -74,7 +74,7 @@ def counterfactuals(evidence: Evidence) -> Table:
 
 
 def _counts(tallies: list[Any]) -> str:
-    return f"{sum(one['own']['n'] for one in tallies):,}"
+    return f"{sum(one.own.n for one in tallies):,}"
 
 
 def _rate(cell: Cell, column: str) -> str:

@@ -9,10 +9,11 @@ import numpy as np
 
 from clamp.config import TASKS
 from repro.evidence.by_seed import BySeed, difference, of_records
-from repro.evidence.cells import PLACES, Cell, Place, Record
+from repro.evidence.cells import PLACES, Cell, Place
 from repro.evidence.evidence import Evidence
 from repro.evidence.per_record import cosines, in_order, loss_sd, mean_cosine, negative_share, relative_norm_sd
 from repro.evidence.stats import summarise
+from repro.records.run import RunRecord
 from repro.report.ledger import LESS_INTERFERENCE, Entry, answer, ledger
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import Table
@@ -22,10 +23,10 @@ from repro.report.wording import NOT_RECORDED, NOT_RUN, difference_in_words, mea
 WEIGHTINGS = {"full": "AMA", "no_ama": "equal weights", "fixed_weights": "fixed weights"}
 
 
-def _over_epochs(course: Callable[[Record], list[float] | None]) -> Callable[[Record], float | None]:
+def _over_epochs(course: Callable[[RunRecord], list[float] | None]) -> Callable[[RunRecord], float | None]:
     """The mean from the second epoch on: the first one's deviation is mostly the loss's descent."""
 
-    def value(record: Record) -> float | None:
+    def value(record: RunRecord) -> float | None:
         settled = (course(record) or [])[1:]
         return float(np.mean(settled)) if settled else None
 

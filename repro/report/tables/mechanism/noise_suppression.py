@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 
 from repro.evidence import chance
 from repro.evidence.by_seed import BySeed, difference, f1_lost_under, of_evaluations, of_records
-from repro.evidence.cells import GENERATED, Block, Cell, Record
+from repro.evidence.cells import GENERATED, Block, Cell
 from repro.evidence.evidence import Evidence
 from repro.evidence.per_record import best_stage, distractor_mass_at_best, pointing_report
 from repro.plan.variants import VARIANTS
+from repro.records.evaluation import Evaluation
+from repro.records.run import RunRecord
 from repro.report.ledger import LESS_ATTENTION_ON_NOISE, LESS_FALL_IN_NOISE, Entry, answer, ledger
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import BLOCK, Table
@@ -28,18 +29,18 @@ def _lost_under(condition: str) -> Callable[[Cell], BySeed]:
 
 
 def _mass_at(stage: int) -> Callable[[Cell], BySeed]:
-    def value(record: Record) -> float | None:
+    def value(record: RunRecord) -> float | None:
         report = pointing_report(record, "test")
-        return report["stages"][stage]["distractor_mass"] if report and best_stage(record) else None
+        return report.stages[stage].distractor_mass if report and best_stage(record) else None
 
     return lambda cell: of_records(cell, value)
 
 
 def _moved(cell: Cell) -> BySeed:
-    def value(evaluation: dict[str, Any]) -> float | None:
-        redrawn = (evaluation.get("mechanism") or {}).get("counterfactuals")
-        tally = redrawn["distractors"] if redrawn else {"n": 0}
-        return 1 - tally["unchanged"] / tally["n"] if tally["n"] else None
+    def value(evaluation: Evaluation) -> float | None:
+        redrawn = evaluation.mechanism and evaluation.mechanism.counterfactuals
+        tally = redrawn.distractors if redrawn else None
+        return 1 - tally.unchanged / tally.n if tally and tally.n else None
 
     return of_evaluations(cell, value)
 
@@ -127,8 +128,8 @@ def _by_stage(full: Cell) -> list[str]:
     stages = stages_of_seeds(reports)
     if not stages:
         return ["CLAMP's seeds have unlike stages, so that its attention on distractors has no course over them."]
-    masses = [f"{mean_and_sd([s['distractor_mass'] for s in seen])} % ({seen[0]['level']})" for seen in stages]
-    synthetic = full.records[0]["config"]["data"]["synthetic"]
+    masses = [f"{mean_and_sd([s.distractor_mass for s in seen])} % ({seen[0].level})" for seen in stages]
+    synthetic = full.records[0].config["data"]["synthetic"]
     return [
         f"From stage to stage CLAMP's attention on distractors ({seeds(len(reports))}) is {', '.join(masses)}; spread "
         f"evenly over the image it would be {percent(chance.distractor_mass(synthetic))} %."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -12,15 +11,16 @@ from repro.evidence.cells import GENERATED, Block
 from repro.evidence.evidence import Evidence
 from repro.evidence.per_record import best_stage, pointing_report
 from repro.plan.variants import SUITE
+from repro.records.run import Pointing, StagePointing
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import BLOCK, Table
 from repro.report.wording import NOT_RUN, mean_and_sd, seeds
 
 
-def stages_of_seeds(reports: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], ...]]:
+def stages_of_seeds(reports: Sequence[Pointing]) -> list[tuple[StagePointing, ...]]:
     """Of each stage what every seed has; nothing where seeds differ in their stages, which then have no mean."""
-    levels = {tuple(stage["level"] for stage in report["stages"]) for report in reports}
-    return list(zip(*(report["stages"] for report in reports), strict=True)) if len(levels) == 1 else []
+    levels = {tuple(stage.level for stage in report.stages) for report in reports}
+    return list(zip(*(report.stages for report in reports), strict=True)) if len(levels) == 1 else []
 
 
 def pointing(evidence: Evidence) -> Table | None:
@@ -36,7 +36,7 @@ def pointing(evidence: Evidence) -> Table | None:
             continue  # no image path, or no aspect that only the image tells
         if cell.variant == "full":
             findings.append(
-                f"CLAMP points at the right cell for {mean_and_sd([s['pointing'] for s in best])} percent of the "
+                f"CLAMP points at the right cell for {mean_and_sd([s.pointing for s in best])} percent of the "
                 f"aspects that only the image tells, at the stage that points best on dev (n = {cell.n})."
             )
             findings += _course(reports)
@@ -48,11 +48,11 @@ def pointing(evidence: Evidence) -> Table | None:
                     BLOCK: "Profile synthetic",
                     "variant": cell.label + marks.of(cell, block),
                     "stage": title,
-                    "level": ", ".join(sorted({stage["level"] for stage in stages})),
+                    "level": ", ".join(sorted({stage.level for stage in stages})),
                     "n": str(cell.n),
-                    "aspects": ", ".join(sorted({str(stage["n"]) for stage in stages})),
-                    "pointing accuracy": mean_and_sd([stage["pointing"] for stage in stages]),
-                    "mass on distractors": mean_and_sd([stage["distractor_mass"] for stage in stages]),
+                    "aspects": ", ".join(sorted({str(stage.n) for stage in stages})),
+                    "pointing accuracy": mean_and_sd([stage.pointing for stage in stages]),
+                    "mass on distractors": mean_and_sd([stage.distractor_mass for stage in stages]),
                 }
             )
     columns = [BLOCK, "variant", "stage", "level", "n", "aspects", "pointing accuracy", "mass on distractors"]
@@ -76,11 +76,11 @@ def pointing(evidence: Evidence) -> Table | None:
     )
 
 
-def _course(reports: Sequence[dict[str, Any]]) -> list[str]:
+def _course(reports: Sequence[Pointing]) -> list[str]:
     """Where CLAMP's stages look, one after the other; nothing where seeds have unlike stages."""
     course = [
-        f"{mean_and_sd([s['pointing'] for s in stages])} percent at stage {k} ({stages[0]['level']}), with "
-        f"{mean_and_sd([s['distractor_mass'] for s in stages])} percent of the attention on distractors"
+        f"{mean_and_sd([s.pointing for s in stages])} percent at stage {k} ({stages[0].level}), with "
+        f"{mean_and_sd([s.distractor_mass for s in stages])} percent of the attention on distractors"
         for k, stages in enumerate(stages_of_seeds(reports), 1)
     ]
     return [f"By stage, CLAMP points right for {'; '.join(course)} ({seeds(len(reports))})."] if course else []
@@ -88,7 +88,7 @@ def _course(reports: Sequence[dict[str, Any]]) -> list[str]:
 
 def _chance(block: Block) -> list[str]:
     """What attention that knows nothing would score, where all runs are on images of one kind."""
-    data = [record["config"]["data"]["synthetic"] for cell in block.values() for record in cell.records]
+    data = [record.config["data"]["synthetic"] for cell in block.values() for record in cell.records]
     kinds = {(chance.pointing(one), chance.distractor_mass(one)) for one in data}
     if len(kinds) != 1:
         return []

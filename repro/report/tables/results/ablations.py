@@ -10,6 +10,7 @@ from repro.evidence.cells import DATASET_TITLES, Block, Cell, Place
 from repro.evidence.comparisons import Comparison
 from repro.evidence.evidence import Evidence
 from repro.evidence.marks import Marks
+from repro.evidence.per_record import weightings
 from repro.evidence.stats import SIGNIFICANCE, minimum_detectable_difference
 from repro.plan.profiles import PROFILES
 from repro.plan.variants import SUITE, VARIANTS
@@ -115,17 +116,17 @@ def bounds_findings(full: Cell | None) -> tuple[str, ...]:
 
     Only if all lay there for most steps did little adapt.
     """
-    logs = [record["result"]["weighting"] for record in full.records] if full else []
-    if not logs or not all(logs):
+    logs = weightings(full) if full else []
+    if not logs:
         return ()
-    logged = [log["share_on_bound"] for log in logs]
+    logged = [log.share_on_bound for log in logs]
     tasks = [task for task in TASKS if all(task in shares for shares in logged)]
     share_of = {task: float(np.mean([shares[task] for shares in logged])) for task in tasks}
     held = [task for task, share in share_of.items() if share > 0.5]
     verdict = "; so AMA was nearly a fixed weighting here" if len(held) == len(tasks) else ""
     named = f" ({', '.join(held)})" if held else ""
     listed = ", ".join(f"{task} {percent(share)} %" for task, share in share_of.items())
-    courses = {task: [log["s"][task] for log in logs] for task in tasks if all(task in log["s"] for log in logs)}
+    courses = {task: [log.s[task] for log in logs] for task in tasks if all(task in log.s for log in logs)}
     moved = [f"{task} from {_weights(courses[task], 0)} to {_weights(courses[task], -1)}" for task in courses]
     free = [course for task, course in zip(courses, moved, strict=True) if task not in held]
     went = f" From the first logged step to the last the free weights went: {'; '.join(free)} (means)." if free else ""

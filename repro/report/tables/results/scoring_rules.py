@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from repro.evaluate.scoring_rules import LABELS
@@ -54,8 +56,8 @@ def scoring_rules(evidence: Evidence) -> Table:
     )
 
 
-def _by_rule(cell: Cell, task: str, rule: str) -> list[float]:
-    return [evaluation["evaluation"]["rules"][task][rule] for evaluation in cell.evaluations]
+def _by_rule(cell: Cell, task: Literal["joint", "masc"], rule: str) -> list[float]:
+    return [evaluation.evaluation.rules[task][rule] for evaluation in cell.evaluations]
 
 
 def _spread(cell: Cell) -> float:

@@ -10,10 +10,11 @@ import pandas as pd
 from clamp.config import SyntheticConfig
 from repro.evidence import chance
 from repro.evidence.by_seed import BySeed, difference
-from repro.evidence.cells import GENERATED, Block, Cell, Record
+from repro.evidence.cells import GENERATED, Block, Cell
 from repro.evidence.evidence import Evidence
 from repro.evidence.per_record import joint_f1, pointing_at_best
 from repro.plan.variants import SWEPT_POINTS, SWEPT_SYSTEMS, VARIANTS, swept_name
+from repro.records.run import RunRecord
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import BLOCK, Table
 from repro.report.wording import NOT_RUN, mean_and_sd, percent, seeds, signed
@@ -36,10 +37,10 @@ class Point:
     """A system at one point; `records` are of the seeds that all its points have."""
 
     cell: Cell
-    records: tuple[Record, ...]
+    records: tuple[RunRecord, ...]
 
     def f1(self) -> BySeed:
-        return {record["seed"]: joint_f1(record) for record in self.records}
+        return {record.seed: joint_f1(record) for record in self.records}
 
     def pointing(self) -> list[float]:
         """At the stage that points best on dev; empty where nothing could be pointed at."""
@@ -61,7 +62,7 @@ def points(evidence: Evidence, knob: str) -> dict[str, dict[float, Point]]:
         cells = {value: swept[value] for value in sorted(swept)}
         shared = set.intersection(*(set(cell.by_seed()) for cell in cells.values() if cell))
         of_systems[system] = {
-            value: Point(cell, tuple(record for record in cell.records if record["seed"] in shared))
+            value: Point(cell, tuple(record for record in cell.records if record.seed in shared))
             for value, cell in cells.items()
             if cell and shared
         }

@@ -33,7 +33,7 @@ def labels(group: Group) -> dict[str, str]:
 def applicable(evidence: Evidence, place: Place, group: Group) -> dict[str, str]:
     """Name -> label of the conditions that some system was evaluated under there; all of them where none was."""
     cells = evidence.block(place).values()
-    seen = {name for cell in cells for e in cell.evaluations for name in e["evaluation"]["conditions"]}
+    seen = {name for cell in cells for e in cell.evaluations for name in e.evaluation.conditions}
     return {name: label for name, label in labels(group).items() if name in seen or not seen}
 
 
@@ -44,7 +44,7 @@ def systems(place: Place) -> tuple[str, ...]:
 
 def unchanged_f1(cell: Cell) -> str:
     """Joint F1 of the evaluated seeds on the unchanged test tweets."""
-    return mean_and_sd([e["evaluation"]["clean"]["joint"]["f1"] for e in cell.evaluations])
+    return mean_and_sd([e.evaluation.clean.joint.f1 for e in cell.evaluations])
 
 
 def averaged(cell: Cell, values: list[float]) -> str:

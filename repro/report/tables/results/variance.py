@@ -69,8 +69,8 @@ def _sd_over_tweets(cell: Cell, resamples: int) -> float:
 
 def core_hours(cell: Cell) -> float | None:
     """Of all its runs; None where one of them, made by earlier sources, did not record its processor time."""
-    seconds = [record["result"]["cost"].get("cpu_seconds") for record in cell.records]
-    return None if None in seconds else sum(seconds) / 3600
+    seconds = [s for record in cell.records if (s := record.result.cost.cpu_seconds) is not None]
+    return sum(seconds) / 3600 if len(seconds) == cell.n else None
 
 
 def _finding(place: Place, block: Block, sd_over_tweets: dict[str, float]) -> str:

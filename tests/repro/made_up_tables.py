@@ -9,10 +9,10 @@ import pandas as pd
 from drawing import suffices_for
 from made_up import evidence_of
 
+from repro.records.files import write_atomically
 from repro.report.index import index
 from repro.report.table import Table, write_table
 from repro.report.tables.contents import make_tables
-from repro.run.store import write_atomically
 
 
 def tables(records: list[dict[str, Any]]) -> dict[str, Table]:

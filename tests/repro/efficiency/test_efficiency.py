@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from repro.evidence.measurements import KINDS, read_efficiency, rows_of
 from torch import nn
 
 from clamp.config import ConfigError
@@ -37,7 +36,8 @@ from repro.efficiency.names import (
 )
 from repro.efficiency.systems import CLAMP, ENCODERS, TINY, Encoders, build, make_batch, systems
 from repro.efficiency.timing import Rounds, ratios, spread, timed_rounds
-from repro.run import store
+from repro.evidence.measurements import KINDS, read_efficiency, rows_of
+from repro.run.published import published
 
 CPU = torch.device("cpu")
 
@@ -262,7 +262,7 @@ def test_fewer_seconds_leave_the_least_rounds() -> None:
 
 
 def test_records_are_not_disturbed(rehearsal: Path) -> None:
-    assert store.published(rehearsal / "results") == []
+    assert published(rehearsal / "results") == ([], [])
     assert set(read_efficiency(rehearsal / "results" / "efficiency")) < set(KINDS)
 
 

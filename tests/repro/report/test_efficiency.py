@@ -15,12 +15,12 @@ from made_up_costs import PARTS, SYSTEMS, report, timing
 from repro.efficiency.names import FUSION, PROFILE_VARIANTS
 from repro.evidence.evidence import Evidence
 from repro.evidence.measurements import read_efficiency
+from repro.records.files import StoreError
 from repro.report.figures.figure import write_figure
 from repro.report.figures.style import COLUMN
 from repro.report.table import BLOCK, Table, as_latex
 from repro.report.tables.costs.efficiency import LABELS, efficiency
 from repro.report.wording import NOT_MEASURED
-from repro.run.store import StoreError
 
 BOTH = {"cpu": report("cpu"), "gpu": report("gpu")}
 FIGURES = ["efficiency_f1", "efficiency_batch", "efficiency_size", "efficiency_parts"]

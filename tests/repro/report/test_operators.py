@@ -18,6 +18,7 @@ from kernels.bench.works import attention, ceilings, contrast, fusion
 from repro.__main__ import main
 from repro.evidence.evidence import Evidence
 from repro.evidence.measurements import read_operators
+from repro.records.files import StoreError
 from repro.report.figures.costs import infonce
 from repro.report.figures.figure import write_figure
 from repro.report.figures.style import COLUMN
@@ -25,7 +26,6 @@ from repro.report.index import index
 from repro.report.tables.contents import make_tables
 from repro.report.tables.costs.operators import operators
 from repro.report.wording import NOT_MEASURED
-from repro.run.store import StoreError
 
 PROVENANCE = {"gpu": None, "driver": None, "cores": 2, "cpu": "Made-up", "packages": {"torch": "2.13.0"}}
 PROVENANCE |= {"kernels_hash": "0123456789abcdef"}

@@ -12,8 +12,8 @@ import pytest
 from made_up import record, suite
 from made_up_tables import index_of, tables, write_tables
 
+from repro.records.files import StoreError
 from repro.report.table import Table, as_latex, as_markdown, write_table
-from repro.run.store import StoreError
 
 
 def test_three_formats_say_the_same(made: Path, frame_of: dict[str, pd.DataFrame]):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from repro.records.files import read_run
+from repro.records.files import StoreError, read_run
 from repro.run import store
 from repro.run.local_engine import Setting, launch
 from repro.run.progress import Progress
 from repro.run.provenance import Invocation
-from repro.run.store import Job, StoreError
+from repro.run.store import Job
 
 MakeJob = Callable[..., Job]
 Drive = Callable[..., "subprocess.Popen[str]"]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from clamp.system.files import is_locked, locked
-from repro.records.files import write_atomically
+from repro.records.files import StoreError, write_atomically
 from repro.run.parcel import pack, unpack
-from repro.run.store import Job, StoreError
+from repro.run.store import Job
 
 MakeJob = Callable[..., Job]
 

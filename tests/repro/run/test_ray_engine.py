@@ -19,12 +19,12 @@ from local_ray import Nodes, a_cluster, parent_of, wait_for
 from clamp.system.files import is_locked
 from repro.__main__ import main
 from repro.plan.profiles import Inputs, Run
-from repro.records.files import read_evaluation
+from repro.records.files import StoreError, read_evaluation
 from repro.run import ray_engine, source_hash, store
 from repro.run.local_engine import Setting, launch
 from repro.run.provenance import Invocation
 from repro.run.ray_engine import Cluster
-from repro.run.store import Job, StoreError
+from repro.run.store import Job
 
 MakeJob = Callable[..., Job]
 Drive = Callable[..., "subprocess.Popen[str]"]

@@ -14,10 +14,10 @@ from matplotlib.colors import to_rgb
 
 from repro.evidence.stats import summarise
 from repro.plan.variants import SUITE
+from repro.records.files import StoreError
 from repro.report.figures.loss_weights import TASK_STYLES, _named_bounds
 from repro.report.figures.style import COLUMN, CURVES, SHORT
 from repro.report.wording import interval
-from repro.run.store import StoreError
 
 OF_RECORDS = ["learning_curves", "loss_weights", "ablations"]
 FEW = [record(variant, seed, epochs=8 - seed) for variant in ("full", "text_only") for seed in range(3)]

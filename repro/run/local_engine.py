@@ -258,7 +258,8 @@ def _evaluate_and_store(job: Job, setting: Setting) -> None:
 
 def _resolve(named: str) -> Callable[..., dict[str, Any]]:
     module, _, function = named.partition(":")
-    return getattr(importlib.import_module(module), function)
+    resolved: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), function)
+    return resolved
 
 
 def outcome(record: Record) -> str:

@@ -187,5 +187,6 @@ def test_hostile_words_stay_words() -> None:
 def test_everything_beside_the_code_is_packaged() -> None:
     patterns = tomllib.loads((SOURCES.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     beside = {f for f in SOURCES.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
-    packaged = {f for pattern in patterns["repro"] for f in SOURCES.glob(pattern) if f.is_file()}
+    of_any_package = [f"**/{pattern}" for pattern in patterns["*"]]
+    packaged = {f for pattern in [*patterns["repro"], *of_any_package] for f in SOURCES.glob(pattern) if f.is_file()}
     assert beside == {f for f in packaged if f.suffix != ".py"}

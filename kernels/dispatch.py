@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
-IMPLEMENTATIONS = ("auto", "triton", "torch", "reference")
+Impl = Literal["auto", "triton", "torch", "reference"]
+Mode = Literal["auto", "save", "chunked", "resident"]  # how InfoNCE's logits get to its backward pass (`infonce.plan`)
+
+_IMPLS: tuple[str, ...] = get_args(Impl)
 
 _TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 # Triton reads it when it is imported, which is not before a kernel runs.
@@ -17,7 +20,7 @@ _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def run(
-    impl: str,
+    impl: Impl,
     implementations: Mapping[str, Callable[..., Any]],
     tensor: torch.Tensor,
     *args: Any,
@@ -32,8 +35,8 @@ def run(
 
     Raises ValueError for an unknown name and RuntimeError for "triton" where it cannot run, with the reason.
     """
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl is {impl!r}; the choices are {', '.join(map(repr, IMPLEMENTATIONS))}")
+    if impl not in _IMPLS:
+        raise ValueError(f"impl is {impl!r}; the choices are {', '.join(map(repr, _IMPLS))}")
     if impl == "auto":
         runs = tensor.is_cuda and unsupported is None and obstacle(tensor) is None
         impl = "triton" if runs else "torch"

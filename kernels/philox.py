@@ -58,6 +58,15 @@ def keep_scale(dropout_p: float) -> float:
     return 65536 / (65536 - threshold(dropout_p))
 
 
+def seed_tensor(dropout_p: float, seed: int | torch.Tensor, device: torch.device) -> torch.Tensor | None:
+    """The seed as kernels take it, None where nothing is dropped: a tensor, so that a CUDA graph can be replayed with
+    another one.
+    """
+    if threshold(dropout_p) == 0:
+        return None
+    return seed if isinstance(seed, torch.Tensor) else torch.full((), seed, dtype=torch.int64, device=device)
+
+
 def attention_keep_mask(
     shape_BHQK: torch.Size, dropout_p: float, seed: int | torch.Tensor, device: torch.device
 ) -> torch.Tensor:

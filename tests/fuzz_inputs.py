@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["clamp", "repro"]):
     from clamp.config import Config, ConfigError, config_from_dict
     from clamp.config_file import read_overrides
     from clamp.corpus.readers import read_rows
-    from clamp.data.annotations import read_conll_records, read_json_records, read_target_records
+    from clamp.data.annotations import read_annotations, read_json_records, read_target_records
     from clamp.data.images import read_image
     from clamp.data.proxy import read_proxies
     from clamp.data.schema import DataError
@@ -136,7 +136,7 @@ TARGETS = {
         lambda b: read_json_records(written(b, "a.json")), (DataError,), [json.dumps([_TWEET]).encode(), b"[]"]
     ),
     "conll": Target(
-        lambda b: read_conll_records(written(b, "a.txt")), (DataError,), [b"IMGID:1\na\tO\nred\tB-POS\nkite\tI-POS\n"]
+        lambda b: read_annotations(written(b, "a.txt")), (DataError,), [b"IMGID:1\na\tO\nred\tB-POS\nkite\tI-POS\n"]
     ),
     "targets": Target(
         lambda b: read_target_records(written(b, "a.tsv")),

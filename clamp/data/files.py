@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -14,14 +15,24 @@ from clamp.data.schema import DataError
 _T = TypeVar("_T")
 
 
+def encoding_of(start: bytes) -> str:
+    """The encoding that a file's first bytes tell by their byte order mark; UTF-8 without one."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return "utf-8-sig" if start.startswith(codecs.BOM_UTF8) else "utf-8"
+
+
 def read_text(file: Path) -> str:
-    """The UTF-8 text of a file."""
+    """The text of a file, in UTF-8, or in what its byte order mark says; the mark itself is left out."""
     try:
-        return file.read_bytes().decode("utf-8")
+        content = file.read_bytes()
     except OSError as error:
         raise DataError(file, None, error.strerror or str(error)) from None
+    encoding = encoding_of(content)
+    try:
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(file, None, f"not UTF-8 at byte {error.start}") from None
+        raise DataError(file, None, f"not {encoding.upper().removesuffix('-SIG')} at byte {error.start}") from None
 
 
 def read_json(file: Path, form: TypeAdapter[_T]) -> _T:

@@ -16,7 +16,7 @@ from clamp.data.files import read_json
 from clamp.data.schema import DataError
 
 _CLOSING = r"""["')\]\u201d\u2019]*"""  # quotes and brackets that end with their sentence
-_BETWEEN = re.compile(rf"(?<=[.!?])({_CLOSING})\s+(?=[\"'(\[\u201c\u2018]*[A-Z0-9])")
+_BETWEEN = re.compile(rf"(?<=[.!?])({_CLOSING})\s+(?=[\"'(\[\u201c\u2018]*[A-Z])")
 _ENDED = re.compile(rf"[.!?]{_CLOSING}$")
 
 
@@ -49,7 +49,7 @@ def _tell_faces(faces: Iterable[_Face]) -> str:
 
 
 def split_sentences(text: str) -> tuple[str, ...]:
-    """A text's sentences: one ends with its line, and at . ! or ? before white space and a capital or a digit.
+    """A text's sentences: one ends with its line, and at . ! or ? before white space and a capital.
 
     Quotes and brackets that close there belong to it, those that open to the next. An abbreviation before a name
     ("St. Louis") ends one too: no list of them is kept.

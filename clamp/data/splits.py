@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from clamp.config import ConfigError, DataConfig, SyntheticConfig
+from clamp.data.labels import Labels
 from clamp.data.schema import Tweet
 from clamp.data.synthetic import generate_synthetic
-from clamp.data.twitter import SPLITS, Visual, load_twitter, twitter_manifest
+from clamp.data.twitter import SPLITS, LoadedSplit, Visual, has_split, load_split, twitter_manifest, warn_of_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,9 @@ class Splits:
 
     train: list[Tweet]
     dev: list[Tweet]
-    test: list[Tweet]
+    test: list[Tweet]  # empty where data of one's own have none
     manifest: dict[str, str]
+    loaded: dict[str, LoadedSplit] = field(default_factory=dict)  # of files: what became of each split's images
 
 
 def _synthetic(config: SyntheticConfig) -> dict[str, list[Tweet]]:
@@ -73,26 +75,41 @@ def _only(tweet: Tweet, visual: Visual) -> Tweet:
     return replace(tweet, image=image, proxy=tweet.proxy if visual == "proxy" else None)
 
 
-def data_manifest(data: DataConfig, root: Path | None) -> dict[str, str]:
+def _splits_of(data: DataConfig, folder: Path) -> list[str]:
+    """Data of one's own need no test tweets."""
+    return [split for split in SPLITS if split != "test" or data.name != "own" or has_split(folder, split)]
+
+
+def data_manifest(data: DataConfig, root: Path | None, labels: Labels | None = None) -> dict[str, str]:
     """The manifest of `load_splits` without its tweets; of generated data once per process and config."""
     if data.name == "synthetic":
         return dict(_cached_synthetic_manifest(data.synthetic))
-    return twitter_manifest(_folder(data, root), visual=data.visual)
+    folder = _folder(data, root)
+    manifest = twitter_manifest(folder, visual=data.visual, splits=_splits_of(data, folder), labels=labels)
+    if labels is not None and labels != Labels():
+        manifest["labels"] = hashlib.sha256(
+            repr((sorted(labels.mapping.items()), labels.drop_conflict)).encode()
+        ).hexdigest()
+    return manifest
 
 
-def load_splits(data: DataConfig, root: Path | None) -> Splits:
+def load_splits(data: DataConfig, root: Path | None, labels: Labels | None = None) -> Splits:
     """The tweets of a data set.
 
     `root` holds twitter2015/ and twitter2017/, and their images in <name>_images/ or images/; data of one's own lie in
-    `root` itself, and generated data need none. ConfigError where the folder is missing from the call, DataError where
-    its files are unsound.
+    `root` itself, and generated data need none. `labels` says what unusual labels mean. ConfigError where the folder is
+    missing from the call, DataError where its files are unsound.
     """
     if data.name != "synthetic":
         folder = _folder(data, root)
-        tweets = {
-            split: load_twitter(folder, split, visual=data.visual, proxy_fields=data.proxy_fields) for split in SPLITS
+        loaded = {
+            split: load_split(folder, split, visual=data.visual, proxy_fields=data.proxy_fields, labels=labels)
+            for split in _splits_of(data, folder)
         }
-        return Splits(**tweets, manifest=data_manifest(data, root))
+        tweets = {split: loaded[split].tweets if split in loaded else [] for split in SPLITS}
+        for split, part in loaded.items():
+            warn_of_images(folder, split, part)
+        return Splits(**tweets, manifest=data_manifest(data, root, labels), loaded=loaded)
 
     tweets = _synthetic(data.synthetic)
     manifest = _synthetic_manifest(tweets)

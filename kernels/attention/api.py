@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from kernels import dispatch, philox, reference
+from kernels.attention.inputs import Inputs
+from kernels.dispatch import Impl
 
 
 def cross_attention(
@@ -24,7 +26,7 @@ def cross_attention(
     seed: int | torch.Tensor = 0,
     return_mass: bool = False,
     query_mask: torch.Tensor | None = None,
-    impl: str = "auto",
+    impl: Impl = "auto",
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Multi-head attention of queries over another sequence's keys. `reference.cross_attention` has the equations.
 
@@ -53,21 +55,20 @@ def cross_attention(
             different types.
     """
     philox.threshold(dropout_p)
-    return dispatch.run(
-        impl, _IMPLEMENTATIONS, q, k, v, key_mask, key_bias, scale, dropout_p, seed, return_mass, query_mask,
-        unsupported=_unsupported(q, k, v, key_bias),
-    )  # fmt: skip
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    inputs = Inputs(q, k, v, key_mask, key_bias, scale, dropout_p, seed, return_mass, query_mask)
+    return dispatch.run(impl, _IMPLEMENTATIONS, *inputs, unsupported=_unsupported(inputs))
 
 
-def _unsupported(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_bias: torch.Tensor | None) -> str | None:
+def _unsupported(a: Inputs) -> str | None:
     """What in these inputs the Triton kernels cannot take."""
-    if q.shape[-1] > 128:
-        return f"head width {q.shape[-1]} is above 128"
-    if not q.dtype == k.dtype == v.dtype:
-        return f"q, k and v are of different types: {q.dtype}, {k.dtype}, {v.dtype}"
-    if key_bias is None or key_bias.dtype == q.dtype:
+    if a.q_BHQD.shape[-1] > 128:
+        return f"head width {a.q_BHQD.shape[-1]} is above 128"
+    if not a.q_BHQD.dtype == a.k_BHKD.dtype == a.v_BHKD.dtype:
+        return f"q, k and v are of different types: {a.q_BHQD.dtype}, {a.k_BHKD.dtype}, {a.v_BHKD.dtype}"
+    if a.key_bias_BK is None or a.key_bias_BK.dtype == a.q_BHQD.dtype:
         return None
-    obstacle = dispatch.obstacle(key_bias)
+    obstacle = dispatch.obstacle(a.key_bias_BK)
     return None if obstacle is None else f"key_bias: {obstacle}"
 
 
@@ -77,41 +78,31 @@ def _cross_attention_triton(*args: Any) -> torch.Tensor | tuple[torch.Tensor, to
     return cross_attention(*args)
 
 
-def _cross_attention_torch(
-    q_BHQD: torch.Tensor,
-    k_BHKD: torch.Tensor,
-    v_BHKD: torch.Tensor,
-    key_mask_BK: torch.Tensor | None,
-    key_bias_BK: torch.Tensor | None,
-    scale: float | None,
-    dropout_p: float,
-    seed: int | torch.Tensor,
-    return_mass: bool,
-    query_mask_BQ: torch.Tensor | None,
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    scale = 1 / math.sqrt(q_BHQD.shape[-1]) if scale is None else scale
-    valid_BK = _valid_keys(key_mask_BK, key_bias_BK)
-    dropping = philox.threshold(dropout_p) > 0
-    differentiating = torch.is_grad_enabled() and any(x.requires_grad for x in (q_BHQD, k_BHKD, v_BHKD))
+def _cross_attention_torch(*arguments: Any) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    a = Inputs(*arguments)
+    q_BHQD, k_BHKD, v_BHKD = a[:3]
+    valid_BK = _valid_keys(a.key_mask_BK, a.key_bias_BK)
+    dropping = philox.threshold(a.dropout_p) > 0
+    differentiating = torch.is_grad_enabled() and any(x.requires_grad for x in a[:3])
     # Where there is a derivative, SDPA's computes the logits again: on a CPU that is the slower of the two.
-    if key_bias_BK is None and not (return_mass or dropping or differentiating):
+    if a.key_bias_BK is None and not (a.return_mass or dropping or differentiating):
         bias_BK = _logit_bias(valid_BK, None, q_BHQD.dtype)
         return F.scaled_dot_product_attention(
             q_BHQD,
             _without_masked(k_BHKD, valid_BK),
             _without_masked(v_BHKD, valid_BK),
             attn_mask=None if bias_BK is None else bias_BK[:, None, None, :],
-            scale=scale,
+            scale=a.scale,
         )
     keep_BHQK = None
     if dropping:
         shape_BHQK = torch.Size((*q_BHQD.shape[:3], k_BHKD.shape[2]))
-        keep_BHQK = philox.attention_keep_mask(shape_BHQK, dropout_p, seed, q_BHQD.device)
-    share_BQ = _mass_share(q_BHQD, valid_BK, query_mask_BQ) if return_mass else None
+        keep_BHQK = philox.attention_keep_mask(shape_BHQK, a.dropout_p, a.seed, q_BHQD.device)
+    share_BQ = _mass_share(q_BHQD, valid_BK, a.query_mask_BQ) if a.return_mass else None
     out_BHQD, mass_BK = _ExplicitAttention.apply(
-        q_BHQD, k_BHKD, v_BHKD, key_bias_BK, valid_BK, share_BQ, keep_BHQK, scale, philox.keep_scale(dropout_p)
+        q_BHQD, k_BHKD, v_BHKD, a.key_bias_BK, valid_BK, share_BQ, keep_BHQK, a.scale, philox.keep_scale(a.dropout_p)
     )
-    return (out_BHQD, mass_BK) if return_mass else out_BHQD
+    return (out_BHQD, mass_BK) if a.return_mass else out_BHQD
 
 
 def _valid_keys(key_mask_BK: torch.Tensor | None, key_bias_BK: torch.Tensor | None) -> torch.Tensor | None:

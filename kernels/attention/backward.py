@@ -17,13 +17,15 @@ keys, computes dk, dv and dbias.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
 from kernels import launch
+from kernels.attention import configs
+from kernels.attention.inputs import Inputs
 from kernels.attention.mass import mass_share, sum_parts
 from kernels.attention.tiles import (
     dropout_of,
@@ -34,24 +36,12 @@ from kernels.attention.tiles import (
     load_rows,
     load_vector,
     probabilities,
+    rows_in_one_piece,
     store_rows,
     tile_count,
     tile_keys,
     view,
 )
-
-# Left to itself, the compiler may rather spill registers than give up a program more a multiprocessor.
-_ALL_REGISTERS = 255
-
-
-class Config(NamedTuple):
-    """Queries and keys of a tile, and how the compiler spreads and pipelines it."""
-
-    block_q: int
-    block_k: int
-    num_warps: int
-    num_stages: int
-    maxnreg: int | None = None  # registers of a thread; None leaves them to the compiler
 
 
 @triton.jit
@@ -190,119 +180,71 @@ def attention_bwd_keys_kernel(
         tl.store(p_dbias + bh.to(tl.int64) * Lk + j_K, tl.where(valid_K, dbias_K, 0.0), mask=inside_K)
 
 
-def configure(arch: int, dtype: torch.dtype, Lq: int, D: int) -> tuple[Config, Config | None]:
-    """Tiles of the kernel by queries and of the kernel by keys; None where the first one does everything.
-
-    They leave no register spilled, with a mass, a bias and dropout or without.
-    """
-    wide = D > 64
-    # Rows that do not all begin at multiples of 16 elements: each element's address takes registers of its own.
-    scattered = D > 32 and D % 16 != 0
-    if dtype == torch.float32:
-        # Products in three parts hold each operand as two.
-        if wide:
-            return Config(16, 16 if scattered else 32, 8, 1, _ALL_REGISTERS), Config(16, 16, 8, 1, _ALL_REGISTERS)
-        if Lq <= 32 and not scattered:
-            return Config(32, 16, 4, 1, _ALL_REGISTERS), None
-        return Config(16, 32, 4, 1, _ALL_REGISTERS), Config(16, 16 if D <= 32 else 32, 4, 1, _ALL_REGISTERS)
-
-    blackwell = 100 <= arch < 120
-    # There products read their operands from shared memory, not from registers.
-    roomy = arch == 90 or blackwell
-    maxnreg = _ALL_REGISTERS if blackwell or wide or scattered or D <= 16 else None
-    if scattered and (wide or not roomy) and Lq > 32:
-        num_warps = 8 if wide else 4
-        return Config(32, 16, num_warps, 2, maxnreg), Config(32, 32, num_warps, 2, maxnreg)
-    if Lq > 128 or (Lq > 64 and wide and not roomy):
-        if wide:
-            return Config(64, 32, 8, 2, maxnreg), Config(32, 64, 8, 2, maxnreg)
-        block_k = 16 if scattered else 32
-        return Config(128, block_k, 8, 2, maxnreg), Config(*((32, 64) if roomy else (64, 32)), 4, 2, maxnreg)
-    block_q = 32 if Lq <= 32 else 64 if Lq <= 64 else 128
-    block_k = 16 if block_q > 32 and (wide or scattered or not roomy) else 32
-    return Config(block_q, block_k, 8 if block_q == 128 or wide else 4, 2, maxnreg), None
+Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _precision(dtype: torch.dtype, D: int) -> str:
-    """How matrices of float32 are multiplied: on tensor cores, in three parts, where registers suffice for these."""
-    return "ieee" if dtype == torch.float32 and D > 64 and D % 16 else "tf32x3"
-
-
-def allocate(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_bias: torch.Tensor | None, need_bias_grad: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def allocate(*arguments: Any) -> Gradients:
     """Empty dq, dk, dv, in the memory layout of their inputs where that has rows in one piece, and dbias."""
-    dq, dk, dv = (torch.empty_like(_rows_in_one_piece(x)) for x in (q, k, v))
-    if key_bias is None or not need_bias_grad:
-        return dq, dk, dv, q.new_empty(0)
-    return dq, dk, dv, torch.empty_like(key_bias, memory_format=torch.contiguous_format)
+    need_bias_grad, a = arguments[4], Inputs(*arguments[5:])
+    dq_BHQD, dk_BHKD, dv_BHKD = (torch.empty_like(rows_in_one_piece(x)) for x in a[:3])
+    if a.key_bias_BK is None or not need_bias_grad:
+        return dq_BHQD, dk_BHKD, dv_BHKD, a.q_BHQD.new_empty(0)
+    return dq_BHQD, dk_BHKD, dv_BHKD, torch.empty_like(a.key_bias_BK, memory_format=torch.contiguous_format)
 
 
 def backward(
-    dout: torch.Tensor,
-    dmass: torch.Tensor | None,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    key_mask: torch.Tensor | None,
-    key_bias: torch.Tensor | None,
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    scale: float,
-    dropout_p: float,
-    seed: torch.Tensor | None,
-    query_mask: torch.Tensor | None,
+    dout_BHQD: torch.Tensor,
+    dmass_BK: torch.Tensor | None,
+    out_BHQD: torch.Tensor,
+    lse_BHQ: torch.Tensor,
     need_bias_grad: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    *arguments: Any,
+) -> Gradients:
     """Gradients of q, k, v and key_bias (empty where not needed), from those of out and, if any, of the mass.
 
     Args:
-        dout: (B, H, Lq, D) of q's type, any strides.
-        dmass: (B, Lk) float32, or None.
-        out, lse: what the forward returned; lse (B, H, Lq) float32, contiguous, +inf in rows without a valid key.
-        seed: 0-dim int64 on q's device; not read without dropout.
-
-    The other arguments are the forward's.
+        dout_BHQD: of q's type, any strides.
+        dmass_BK: float32, or None.
+        out_BHQD, lse_BHQ: what the forward returned; lse float32, contiguous, +inf in rows without a valid key.
+        arguments: the forward's `Inputs`.
     """
-    B, H, Lq, D = q.shape
-    Lk = k.shape[2]
-    dq, dk, dv, dbias = allocate(q, k, v, key_bias, need_bias_grad)
-    q, k, v, dout, out = (_rows_in_one_piece(x) for x in (q, k, v, dout, out))
-    dropout = dropout_of(dropout_p, seed)
-    by_queries, by_keys = configure(launch.architecture(q.device), q.dtype, Lq, D)
-    parts_BHK = q.new_empty((B, H, Lk), dtype=torch.float32) if dbias.numel() else None
-    delta_BHQ = None if by_keys is None else torch.empty_like(lse)
-    share_BHQ = None if by_keys is None or dmass is None else torch.empty_like(lse)
+    a = Inputs(*arguments)
+    dq_BHQD, dk_BHKD, dv_BHKD, dbias_BK = allocate(dout_BHQD, dmass_BK, out_BHQD, lse_BHQ, need_bias_grad, *a)
+    q_BHQD, k_BHKD, v_BHKD, dout_BHQD, out_BHQD = map(rows_in_one_piece, (*a[:3], dout_BHQD, out_BHQD))
+    B, H, Lq, D = q_BHQD.shape
+    Lk = k_BHKD.shape[2]
+    dropout = dropout_of(a.dropout_p, a.seed)
+    by_queries, by_keys = configs.backward(launch.architecture(q_BHQD.device), q_BHQD.dtype, Lq, D)
+    parts_BHK = q_BHQD.new_empty((B, H, Lk), dtype=torch.float32) if dbias_BK.numel() else None
+    delta_BHQ = None if by_keys is None else torch.empty_like(lse_BHQ)
+    share_BHQ = None if by_keys is None or dmass_BK is None else torch.empty_like(lse_BHQ)
 
-    inputs = (*map(view, (dout, dmass, q, k, v, key_mask, key_bias)),)
-    key_gradients = (view(dk), view(dv), parts_BHK)
-    widths = {"D": D, "BLOCK_D": max(16, triton.next_power_of_2(D)), "PRECISION": _precision(q.dtype, D)}
+    inputs = (*map(view, (dout_BHQD, dmass_BK, q_BHQD, k_BHKD, v_BHKD, a.key_mask_BK, a.key_bias_BK)),)
+    key_gradients = (view(dk_BHKD), view(dv_BHKD), parts_BHK)
+    precision = configs.backward_precision(q_BHQD.dtype, D)
+    widths = {"D": D, "BLOCK_D": max(16, triton.next_power_of_2(D)), "PRECISION": precision}
     shared = 1 if dropout is None else min(8, max(1, triton.cdiv(Lk, 64)))
     launch.launch(
         attention_bwd_queries_kernel,
         (B * H, triton.cdiv(Lq, by_queries.block_q)),
-        *inputs, view(out), lse, dropout, view(query_mask),
-        view(dq), *(key_gradients if by_keys is None else (None, None, None)), delta_BHQ, share_BHQ,
-        H, Lq, Lk, tile_count(Lk, by_queries.block_k, shared), scale,
+        *inputs, view(out_BHQD), lse_BHQ, dropout, view(a.query_mask_BQ),
+        view(dq_BHQD), *(key_gradients if by_keys is None else (None, None, None)), delta_BHQ, share_BHQ,
+        H, Lq, Lk, tile_count(Lk, by_queries.block_k, shared), a.scale,
         **widths, SHARED=shared, **_options(by_queries),
     )  # fmt: skip
     if by_keys is not None:
         launch.launch(
             attention_bwd_keys_kernel,
             (B * H, triton.cdiv(Lk, by_keys.block_k)),
-            *inputs, lse, dropout, *key_gradients, delta_BHQ, share_BHQ, H, Lq, Lk, scale,
+            *inputs, lse_BHQ, dropout, *key_gradients, delta_BHQ, share_BHQ, H, Lq, Lk, a.scale,
             **widths, **_options(by_keys),
         )  # fmt: skip
     if parts_BHK is not None:
-        sum_parts(parts_BHK, dbias)
-    return dq, dk, dv, dbias
+        sum_parts(parts_BHK, dbias_BK)
+    return dq_BHQD, dk_BHKD, dv_BHKD, dbias_BK
 
 
-def _rows_in_one_piece(x: torch.Tensor) -> torch.Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _options(config: Config) -> dict[str, int]:
+def _options(config: configs.LoopConfig) -> dict[str, int]:
     block_q, block_k, num_warps, num_stages, maxnreg = config
     options = {"BLOCK_Q": block_q, "BLOCK_K": block_k, "num_warps": num_warps, "num_stages": num_stages}
     return options if maxnreg is None else options | {"maxnreg": maxnreg}

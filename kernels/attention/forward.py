@@ -9,38 +9,28 @@ What the programs contribute to the mass is summed by another kernel, in a fixed
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
 from kernels import launch
+from kernels.attention import configs
+from kernels.attention.inputs import Inputs
 from kernels.attention.mass import mass_share, sum_parts
-from kernels.attention.tiles import dropout_of, keep_bits, load_key_bias, load_rows, store_rows, view
+from kernels.attention.tiles import (
+    dropout_of,
+    keep_bits,
+    load_key_bias,
+    load_rows,
+    rows_in_one_piece,
+    store_rows,
+    view,
+)
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _LN_2 = tl.constexpr(0.6931471805599453)
-# Left to itself, the compiler may rather spill registers than give up a third program a multiprocessor.
-_ALL_REGISTERS = 255
-
-
-class RowConfig(NamedTuple):
-    """Queries of a program that keeps whole rows, and whether it asks for the values before the softmax."""
-
-    block_q: int
-    num_warps: int
-    early_values: bool
-
-
-class LoopConfig(NamedTuple):
-    """Queries and keys of a tile, and how the compiler spreads and pipelines it."""
-
-    block_q: int
-    block_k: int
-    num_warps: int
-    num_stages: int
-    maxnreg: int | None  # registers of a thread; None leaves them to the compiler
 
 
 @triton.jit
@@ -227,104 +217,56 @@ def attention_fwd_loop_kernel(
             tl.store(p_mass + tl.program_id(0).to(tl.int64) * Lk + j_K, mass_K, mask=j_K < Lk)
 
 
-def configure_row(
-    arch: int, dtype: torch.dtype, Lq: int, Lk: int, D: int, mass: bool, dropout: bool
-) -> RowConfig | None:
-    """Tiles of the kernel that keeps whole rows; None where it would spill registers, or the other one is as good.
-
-    From 209 to 272 keys that is for the mass alone, for which the other kernel reads the keys twice.
-    """
-    longest = 272 if mass and not dropout else 208
-    if arch != 90 or dtype == torch.float32 or Lk > longest or D > 64 or D % 16:
-        return None
-    block_q, num_warps = (64, 4) if Lq <= 64 else (128, 8)
-    return RowConfig(block_q, num_warps, early_values=Lk <= 208)
-
-
-def configure_loop(arch: int, dtype: torch.dtype, Lq: int, D: int, mass: bool, dropout: bool) -> LoopConfig:
-    """Tiles of the kernel that walks over the keys."""
-    # Such rows do not begin at multiples of 16 elements: each element's address then takes registers of its own.
-    scattered = D > 64 and D % 16 != 0
-    if dtype == torch.float32:
-        num_warps = 8 if scattered else 4
-        return LoopConfig(16 if D > 64 or dropout else 32, 32, num_warps, 1, _ALL_REGISTERS)
-    maxnreg = _ALL_REGISTERS if mass or dropout else None
-    # Hopper and datacenter Blackwell read products' operands from shared memory, the others from registers.
-    blackwell = 100 <= arch < 120
-    in_registers = arch != 90 and not blackwell
-    if scattered and not blackwell:
-        return LoopConfig(32 if dropout else 64, 16, 8, 2, maxnreg)
-    if dropout and blackwell:
-        return LoopConfig(64, 32, 8, 2, maxnreg)
-    if dropout and D > 64 and (in_registers or Lq <= 64):
-        return LoopConfig(32, 32, 4, 2, maxnreg)
-    block_k = 32 if in_registers or dropout or D > 64 else 64
-    if Lq <= 64 or (dropout and in_registers):
-        return LoopConfig(64, block_k, 4, 2, maxnreg)
-    return LoopConfig(128, block_k, 8, 2, maxnreg)
-
-
-def allocate(q: torch.Tensor, k: torch.Tensor, return_mass: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Empty out, mass (of no element where it is not asked for) and lse.
+def allocate(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Empty out, mass (of no element where it is not asked for) and lse, of `Inputs`.
 
     In memory out is (B, Lq, H, D), as what comes after attention reads it.
     """
-    B, H, Lq, D = q.shape
-    out = q.new_empty_strided((B, H, Lq, D), (Lq * H * D, D, H * D, 1))
-    mass = q.new_empty((B, k.shape[2]) if return_mass else (0,), dtype=torch.float32)
-    return out, mass, q.new_empty((B, H, Lq), dtype=torch.float32)
+    a = Inputs(*arguments)
+    B, H, Lq, D = a.q_BHQD.shape
+    out_BHQD = a.q_BHQD.new_empty_strided((B, H, Lq, D), (Lq * H * D, D, H * D, 1))
+    mass_BK = a.q_BHQD.new_empty((B, a.k_BHKD.shape[2]) if a.return_mass else (0,), dtype=torch.float32)
+    return out_BHQD, mass_BK, a.q_BHQD.new_empty((B, H, Lq), dtype=torch.float32)
 
 
-def forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    key_mask: torch.Tensor | None,
-    key_bias: torch.Tensor | None,
-    scale: float,
-    dropout_p: float,
-    seed: torch.Tensor | None,
-    return_mass: bool,
-    query_mask: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """out, mass and lse of `kernels.cross_attention`, whose arguments these are.
-
-    Args:
-        seed: 0-dim int64 on q's device; not read without dropout.
+def forward(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """out, mass and lse of `Inputs`, whose seed is a 0-dim int64 tensor on q's device, not read without dropout.
 
     Returns:
         out (B, H, Lq, D) of q's type, (B, Lq, H, D) in memory; mass (B, Lk) float32, (0,) where not asked for; and lse
         (B, H, Lq) float32, the logsumexp of each row of logits over the valid keys, +inf for a row without any.
     """
-    B, H, Lq, D = q.shape
-    Lk = k.shape[2]
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    out, mass, lse = allocate(q, k, return_mass)
-    dropout = dropout_of(dropout_p, seed)
-    arch, features = launch.architecture(q.device), (return_mass, dropout is not None)
-    row = configure_row(arch, q.dtype, Lq, Lk, D, *features)
-    loop = configure_loop(arch, q.dtype, Lq, D, *features)
+    a = Inputs(*arguments)
+    out_BHQD, mass_BK, lse_BHQ = allocate(*a)
+    q_BHQD, k_BHKD, v_BHKD = map(rows_in_one_piece, (a.q_BHQD, a.k_BHKD, a.v_BHKD))
+    B, H, Lq, D = q_BHQD.shape
+    Lk = k_BHKD.shape[2]
+    dropout = dropout_of(a.dropout_p, a.seed)
+    arch, features = launch.architecture(q_BHQD.device), (a.return_mass, dropout is not None)
+    row = configs.forward_row(arch, q_BHQD.dtype, Lq, Lk, D, *features)
+    loop = configs.forward_loop(arch, q_BHQD.dtype, Lq, D, *features)
     blocks = triton.cdiv(Lq, (row or loop).block_q)
-    parts_BPK = q.new_empty((B, H * blocks, Lk), dtype=torch.float32) if return_mass else None
-    arguments = (
-        *map(view, (q, k, v, key_mask, key_bias)), dropout, view(query_mask), view(out), lse, parts_BPK,
-        H, Lq, Lk, scale,
+    parts_BPK = q_BHQD.new_empty((B, H * blocks, Lk), dtype=torch.float32) if a.return_mass else None
+    given = (
+        *map(view, (q_BHQD, k_BHKD, v_BHKD, a.key_mask_BK, a.key_bias_BK)), dropout, view(a.query_mask_BQ),
+        view(out_BHQD), lse_BHQ, parts_BPK, H, Lq, Lk, a.scale,
     )  # fmt: skip
     widths = {"D": D, "BLOCK_D": max(16, triton.next_power_of_2(D))}
     if row is not None:
         full_tiles, rest = divmod(Lk, 64)
         launch.launch(
-            attention_fwd_row_kernel, (B * H * blocks,), *arguments, **widths,
+            attention_fwd_row_kernel, (B * H * blocks,), *given, **widths,
             BLOCK_Q=row.block_q, FULL_TILES=full_tiles,
             TAIL=0 if full_tiles and rest == 0 else max(16, triton.next_power_of_2(rest)),
-            EARLY_VALUES=row.early_values, num_warps=row.num_warps, num_stages=1, maxnreg=_ALL_REGISTERS,
+            EARLY_VALUES=row.early_values, num_warps=row.num_warps, num_stages=1, maxnreg=configs.ALL_REGISTERS,
         )  # fmt: skip
     else:
         launch.launch(
-            attention_fwd_loop_kernel, (B * H * blocks,), *arguments, **widths,
-            BLOCK_Q=loop.block_q, BLOCK_K=loop.block_k, PRECISION="tf32x3" if q.dtype == torch.float32 else "ieee",
+            attention_fwd_loop_kernel, (B * H * blocks,), *given, **widths,
+            BLOCK_Q=loop.block_q, BLOCK_K=loop.block_k,
+            PRECISION="tf32x3" if q_BHQD.dtype == torch.float32 else "ieee",
             num_warps=loop.num_warps, num_stages=loop.num_stages, maxnreg=loop.maxnreg,
         )  # fmt: skip
     if parts_BPK is not None:
-        sum_parts(parts_BPK, mass)
-    return out, mass, lse
+        sum_parts(parts_BPK, mass_BK)
+    return out_BHQD, mass_BK, lse_BHQ

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,43 +9,14 @@ from torch.autograd.function import once_differentiable
 
 from kernels import philox, registry
 from kernels.attention import backward, forward
+from kernels.attention.inputs import Inputs
 
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
-
-def _empty_outputs(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    key_mask: torch.Tensor | None,
-    key_bias: torch.Tensor | None,
-    scale: float,
-    dropout_p: float,
-    seed: torch.Tensor | None,
-    return_mass: bool,
-    query_mask: torch.Tensor | None,
-) -> Outputs:
-    return forward.allocate(q, k, return_mass)
-
-
-def _empty_gradients(
-    dout: torch.Tensor,
-    dmass: torch.Tensor | None,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    key_mask: torch.Tensor | None,
-    key_bias: torch.Tensor | None,
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    scale: float,
-    dropout_p: float,
-    seed: torch.Tensor | None,
-    query_mask: torch.Tensor | None,
-    need_bias_grad: bool,
-) -> Gradients:
-    return backward.allocate(q, k, v, key_bias, need_bias_grad)
+_INPUTS = (
+    "Tensor q, Tensor k, Tensor v, Tensor? key_mask, Tensor? key_bias, float scale, float dropout_p, Tensor? seed, "
+    "bool return_mass, Tensor? query_mask"
+)
 
 
 def _product_flops(q_shape: torch.Size, k_shape: torch.Size) -> int:
@@ -59,72 +29,56 @@ def _forward_flops(q_shape: torch.Size, k_shape: torch.Size, *_: Any, **__: Any)
     return 2 * _product_flops(q_shape, k_shape)  # logits and output
 
 
-def _backward_flops(
-    _dout: torch.Size, dmass: torch.Size | None, q_shape: torch.Size, k_shape: torch.Size, *_: Any, **__: Any
-) -> int:
+def _backward_flops(_dout: torch.Size, dmass: torch.Size | None, *others: Any, **__: Any) -> int:
+    _out, _lse, _need_bias_grad, q_shape, k_shape, *_ = others
     # The logits again, the probabilities' gradient, dq, dk and dv; with a mass, the logits once more for delta.
     return (5 if dmass is None else 6) * _product_flops(q_shape, k_shape)
 
 
 _forward_op = registry.define(
-    "cross_attention(Tensor q, Tensor k, Tensor v, Tensor? key_mask, Tensor? key_bias, float scale, float dropout_p, "
-    "Tensor? seed, bool return_mass, Tensor? query_mask) -> (Tensor, Tensor, Tensor)",
-    forward.forward,
-    _empty_outputs,
-    _forward_flops,
+    f"cross_attention({_INPUTS}) -> (Tensor, Tensor, Tensor)", forward.forward, forward.allocate, _forward_flops
 )
 _backward_op = registry.define(
-    "cross_attention_backward(Tensor dout, Tensor? dmass, Tensor q, Tensor k, Tensor v, Tensor? key_mask, "
-    "Tensor? key_bias, Tensor out, Tensor lse, float scale, float dropout_p, Tensor? seed, Tensor? query_mask, "
-    "bool need_bias_grad) -> (Tensor, Tensor, Tensor, Tensor)",
+    "cross_attention_backward(Tensor dout, Tensor? dmass, Tensor out, Tensor lse, bool need_bias_grad, "
+    f"{_INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)",
     backward.backward,
-    _empty_gradients,
+    backward.allocate,
     _backward_flops,
 )
 
 
 class _CrossAttention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        key_mask: torch.Tensor | None,
-        key_bias: torch.Tensor | None,
-        scale: float,
-        dropout_p: float,
-        seed: torch.Tensor | None,
-        return_mass: bool,
-        query_mask: torch.Tensor | None,
-    ) -> Outputs:
+    def forward(ctx: Any, *arguments: Any) -> Outputs:
         with registry.below_autograd():
-            out, mass, lse = _forward_op(
-                q, k, v, key_mask, key_bias, scale, dropout_p, seed, return_mass, query_mask
-            )  # fmt: skip
-        ctx.save_for_backward(q, k, v, key_mask, key_bias, out, lse, seed, query_mask)
-        ctx.scale, ctx.dropout_p = scale, dropout_p
-        ctx.mark_non_differentiable(*((lse,) if return_mass else (mass, lse)))
+            out_BHQD, mass_BK, lse_BHQ = _forward_op(*arguments)
+        a = Inputs(*arguments)
+        ctx.save_for_backward(*a[:5], a.seed, a.query_mask_BQ, out_BHQD, lse_BHQ)
+        ctx.constants = a.scale, a.dropout_p, a.return_mass
+        ctx.mark_non_differentiable(*((lse_BHQ,) if a.return_mass else (mass_BK, lse_BHQ)))
         ctx.set_materialize_grads(False)  # a mass that nobody used costs its backward nothing
-        return out, mass, lse
+        return out_BHQD, mass_BK, lse_BHQ
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, dout: torch.Tensor | None, dmass: torch.Tensor | None, _dlse: None
+        ctx: Any, dout_BHQD: torch.Tensor | None, dmass_BK: torch.Tensor | None, _dlse: None
     ) -> tuple[torch.Tensor | None, ...]:
-        q, k, v, key_mask, key_bias, out, lse, seed, query_mask = ctx.saved_tensors
+        q_BHQD, k_BHKD, v_BHKD, key_mask_BK, key_bias_BK, seed, query_mask_BQ, out_BHQD, lse_BHQ = ctx.saved_tensors
+        scale, dropout_p, return_mass = ctx.constants
         need_q, need_k, need_v, _, need_bias, *_ = ctx.needs_input_grad
-        dq, dk, dv, dbias = _backward_op(
-            torch.zeros_like(out) if dout is None else dout,
-            dmass, q, k, v, key_mask, key_bias, out, lse, ctx.scale, ctx.dropout_p, seed, query_mask, need_bias,
-        )  # fmt: skip
+        if dout_BHQD is None:
+            dout_BHQD = torch.zeros_like(out_BHQD)
+        inputs = Inputs(
+            q_BHQD, k_BHKD, v_BHKD, key_mask_BK, key_bias_BK, scale, dropout_p, seed, return_mass, query_mask_BQ
+        )
+        dq_BHQD, dk_BHKD, dv_BHKD, dbias_BK = _backward_op(dout_BHQD, dmass_BK, out_BHQD, lse_BHQ, need_bias, *inputs)
         return (
-            dq if need_q else None,
-            dk if need_k else None,
-            dv if need_v else None,
+            dq_BHQD if need_q else None,
+            dk_BHKD if need_k else None,
+            dv_BHKD if need_v else None,
             None,
-            dbias if need_bias else None,
+            dbias_BK if need_bias else None,
             *(None,) * 5,
         )
 
@@ -132,27 +86,8 @@ class _CrossAttention(torch.autograd.Function):
 registry.differentiate(_forward_op, _CrossAttention)
 
 
-def cross_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    key_mask: torch.Tensor | None,
-    key_bias: torch.Tensor | None,
-    scale: float | None,
-    dropout_p: float,
-    seed: int | torch.Tensor,
-    return_mass: bool,
-    query_mask: torch.Tensor | None,
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """`kernels.cross_attention` for q, k and v of one type of at most 32 bits, with heads of at most 128."""
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    seed_tensor = None
-    if philox.threshold(dropout_p) > 0:
-        # A tensor, so that a CUDA graph can be replayed with another seed.
-        seed_tensor = (
-            seed if isinstance(seed, torch.Tensor) else torch.full((), seed, dtype=torch.int64, device=q.device)
-        )
-    out, mass, _ = _forward_op(
-        q, k, v, key_mask, key_bias, scale, dropout_p, seed_tensor, return_mass, query_mask
-    )  # fmt: skip
-    return (out, mass) if return_mass else out
+def cross_attention(*arguments: Any) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """`kernels.cross_attention` of `Inputs` of one type of at most 32 bits, with heads of at most 128."""
+    a = Inputs(*arguments)
+    out_BHQD, mass_BK, _ = _forward_op(*a._replace(seed=philox.seed_tensor(a.dropout_p, a.seed, a.q_BHQD.device)))
+    return (out_BHQD, mass_BK) if a.return_mass else out_BHQD

@@ -10,6 +10,9 @@ import triton.language as tl
 
 from kernels import philox
 
+# Triton 3.6 takes no plain text as the default of a constant.
+_CACHE_AS_USUAL = tl.constexpr("")
+
 
 class View(NamedTuple):
     """A tensor as a kernel takes it: the data, and the strides of all dimensions but a head's innermost, which is 1."""
@@ -20,6 +23,11 @@ class View(NamedTuple):
 
 def view(x: torch.Tensor | None) -> View | None:
     return None if x is None else View(x, x.stride()[:3])
+
+
+def rows_in_one_piece(x: torch.Tensor) -> torch.Tensor:
+    """As the kernels need it: the elements of a row side by side."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 class Dropout(NamedTuple):
@@ -69,14 +77,14 @@ def store_rows(x, b, h, i_N, valid_N, rows, D: tl.constexpr, BLOCK_D: tl.constex
 
 
 @triton.jit
-def load_vector(x, b, i_N, valid_N, other: tl.constexpr, EVICTION: tl.constexpr = ""):
+def load_vector(x, b, i_N, valid_N, other: tl.constexpr, EVICTION: tl.constexpr = _CACHE_AS_USUAL):
     """Elements i of row b of a matrix."""
     p_row = x.p + b.to(tl.int64) * x.s[0]
     return tl.load(p_row + i_N.to(tl.int64) * x.s[1], mask=valid_N, other=other, eviction_policy=EVICTION)
 
 
 @triton.jit
-def load_key_bias(key_mask, key_bias, b, j_K, Lk, EVICTION: tl.constexpr = ""):
+def load_key_bias(key_mask, key_bias, b, j_K, Lk, EVICTION: tl.constexpr = _CACHE_AS_USUAL):
     """What is added to the logits of keys j, -inf where a key takes no part, and which keys take part."""
     valid_K = j_K < Lk
     if key_mask is not None:

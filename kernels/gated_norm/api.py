@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from kernels import dispatch, philox, reference
+from kernels.dispatch import Impl
 
 _TRITON_WIDTH = 4096  # a row lies in the registers of one program
 
@@ -22,7 +23,7 @@ def gated_residual_norm(
     eps: float = 1e-5,
     dropout_p: float = 0.0,
     seed: int | torch.Tensor = 0,
-    impl: str = "auto",
+    impl: Impl = "auto",
 ) -> torch.Tensor:
     """LayerNorm(residual + dropout(sigmoid(gate_logits) * x)). `reference.gated_residual_norm` has the equations.
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from kernels import dispatch, reference
+from kernels.dispatch import Impl
 from kernels.infonce.api import drop_pairs_, scaled, symmetric_cross_entropy
 
 _TRITON_ROWS = 128  # a group's logits lie in the registers of one program
@@ -19,7 +20,7 @@ def grouped_info_nce(
     *,
     mask: torch.Tensor | None = None,
     weights: torch.Tensor | None = None,
-    impl: str = "auto",
+    impl: Impl = "auto",
 ) -> torch.Tensor:
     """The mean over G independent groups of a weighted symmetric InfoNCE. Equations: `reference.grouped_info_nce`.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels import dispatch, reference
+from kernels.dispatch import Impl, Mode
 from kernels.infonce import plan
 from kernels.infonce.blocks import torch_footprint, without_dropped
 from kernels.infonce.chunked import chunked
@@ -17,10 +18,10 @@ def info_nce(
     scale: float | Tensor,
     *,
     row_mask: Tensor | None = None,
-    mode: str = "auto",
+    mode: Mode = "auto",
     workspace_bytes: int = 2**30,
     group: torch.distributed.ProcessGroup | None = None,
-    impl: str = "auto",
+    impl: Impl = "auto",
 ) -> Tensor:
     """Cross-entropy of scale * a b^T against its diagonal, mean of rows and columns; equations: `reference.info_nce`.
 
@@ -31,7 +32,7 @@ def info_nce(
         row_mask: (N,) bool, False drops the pair from the rows and the columns; what it holds, NaN included, reaches
             neither the loss nor a gradient.
         mode: how the N x N logits get to the backward pass. "save" keeps them, "chunked" forms them again block by
-            block, "resident" does so in the smallest blocks; "auto": see `infonce_plan.plan`.
+            block, "resident" does so in the smallest blocks; "auto": see `infonce.plan`.
         workspace_bytes: what may be held at once beyond inputs, outputs and O(N D). It decides modes and blocks; what
             happens to be free does not.
         group: a process group whose ranks' shards form one batch, in the order of the ranks: see
@@ -60,7 +61,7 @@ def info_nce(
 
 
 def _info_nce_torch(
-    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: str, workspace_bytes: int
+    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: Mode, workspace_bytes: int
 ) -> Tensor:
     differentiable = torch.is_grad_enabled() and (a_ND.requires_grad or b_ND.requires_grad or scale.requires_grad)
     footprint = torch_footprint(scale.dtype)
@@ -71,7 +72,7 @@ def _info_nce_torch(
 
 
 def _info_nce_triton(
-    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: str, workspace_bytes: int
+    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: Mode, workspace_bytes: int
 ) -> Tensor:
     from kernels.infonce import op
 
@@ -79,7 +80,7 @@ def _info_nce_triton(
 
 
 def _info_nce_reference(
-    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: str, workspace_bytes: int
+    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: Mode, workspace_bytes: int
 ) -> Tensor:
     return reference.info_nce(a_ND, b_ND, scale, row_mask_N)
 

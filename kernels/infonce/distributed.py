@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kernels.dispatch import Mode
 from kernels.infonce.blocks import (
     Blocks,
     TorchBlocks,
@@ -33,7 +34,7 @@ def _info_nce(
     b_ND: Tensor,
     scale: Tensor,
     row_mask_N: Tensor | None,
-    mode: str,
+    mode: Mode,
     workspace_bytes: int,
     group: dist.ProcessGroup,
     triton: bool,
@@ -98,7 +99,7 @@ class _RingInfoNCE(torch.autograd.Function):
         b_ND: Tensor,
         scale: Tensor,
         row_mask_N: Tensor | None,
-        mode: str,
+        mode: Mode,
         workspace_bytes: int,
         group: dist.ProcessGroup,
         triton: bool,
@@ -163,7 +164,7 @@ def _ring_backward(ctx: Any, loss_gradient: Tensor) -> list[Tensor | None]:
 
 
 def _blocks(
-    triton: bool, count: int, width: int, dtype: torch.dtype, scale: Tensor, mode: str, workspace_bytes: int
+    triton: bool, count: int, width: int, dtype: torch.dtype, scale: Tensor, mode: Mode, workspace_bytes: int
 ) -> tuple[Blocks, tuple[int, int]]:
     """What works on the logits of shards of up to `count` rows, and the largest block it takes."""
     if triton:

@@ -1,4 +1,4 @@
-"""InfoNCE on one GPU, registered with torch: the blocks of `infonce_tiles`, and three ways to the backward pass.
+"""InfoNCE on one GPU, registered with torch: the blocks of `infonce.tiles`, and three ways to the backward pass.
 
 After a forward pass of one product of N x N x D, the backward takes three in mode "chunked", which makes every block of
 logits again, and two in "save", which keeps them, as exponentials. "resident" has no blocks: from 16-bit inputs it
@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from kernels import registry
+from kernels.dispatch import Mode
 from kernels.infonce import plan, resident, rows, tiles
 from kernels.infonce.blocks import statistics, without_dropped
 from kernels.infonce.tiles import Saved
 
 
 def info_nce(
-    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: str, workspace_bytes: int
+    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: Mode, workspace_bytes: int
 ) -> Tensor:
     """`infonce.info_nce` of a 0-dim float32 scale -> the loss, (), float32."""
     count, width = a_ND.shape
@@ -36,7 +37,7 @@ def forward(
     b_ND: Tensor,
     scale: Tensor,
     row_mask_N: Tensor | None,
-    mode: str,
+    mode: Mode,
     row_block: int,
     column_block: int,
 ) -> tuple[Tensor, ...]:
@@ -72,9 +73,9 @@ def backward(
     row_lse_N: Tensor,
     column_lse_N: Tensor,
     exponential_NN: Tensor,
-    row_maximum_TN: Tensor,
-    column_maximum_TN: Tensor,
-    mode: str,
+    row_maximum_PN: Tensor,
+    column_maximum_PN: Tensor,
+    mode: Mode,
     row_block: int,
     column_block: int,
     needed: list[bool],
@@ -98,7 +99,7 @@ def backward(
             del a_sum_ND
         b_sum_ND = resident.resident_sum(b_ND, a_ND, scale, row_mask_N, *lse[::-1]) if needs_b else None
     else:
-        saved = Saved(exponential_NN, row_maximum_TN, column_maximum_TN, _edge(a_ND)) if mode == "save" else None
+        saved = Saved(exponential_NN, row_maximum_PN, column_maximum_PN, _edge(a_ND)) if mode == "save" else None
         b_sum_ND = torch.zeros(b_ND.shape, device=b_ND.device) if needs_b else None
         # Row blocks are the outer loop: only one of them at a time has a gradient of a in float32.
         for m in _steps(count, row_block):
@@ -153,14 +154,14 @@ def _edge(a_ND: Tensor) -> int:
     return tiles.saved_edge(count, width, a_ND.dtype)
 
 
-def _empty_saved(a_ND: Tensor, mode: str) -> Saved:
+def _empty_saved(a_ND: Tensor, mode: Mode) -> Saved:
     count, edge = a_ND.shape[0] if mode == "save" else 0, _edge(a_ND)
-    row_maximum_TN, column_maximum_TN = (torch.empty(-(-count // edge), count, device=a_ND.device) for _ in range(2))
-    return Saved(a_ND.new_empty(count, tiles.padded(count)), row_maximum_TN, column_maximum_TN, edge)
+    row_maximum_PN, column_maximum_PN = (torch.empty(-(-count // edge), count, device=a_ND.device) for _ in range(2))
+    return Saved(a_ND.new_empty(count, tiles.padded(count)), row_maximum_PN, column_maximum_PN, edge)
 
 
 def _forward_fake(
-    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: str, *_: int
+    a_ND: Tensor, b_ND: Tensor, scale: Tensor, row_mask_N: Tensor | None, mode: Mode, *_: int
 ) -> tuple[Tensor, ...]:
     count = a_ND.shape[0]
     return *(scale.new_empty(shape) for shape in ((), (), (count,), (count,))), *_empty_saved(a_ND, mode)[:3]
@@ -212,7 +213,7 @@ class _InfoNCE(torch.autograd.Function):
         b_ND: Tensor,
         scale: Tensor,
         row_mask_N: Tensor | None,
-        mode: str,
+        mode: Mode,
         row_block: int,
         column_block: int,
     ) -> tuple[Tensor, ...]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
-MODES = ("auto", "save", "chunked", "resident")
+from kernels.dispatch import Mode
+
+_MODES: tuple[str, ...] = get_args(Mode)
 
 _SMALLEST_BLOCK = 128  # rows and columns
 _SMALLEST_CHUNK = 1024  # what "auto" still calls a chunk: smaller products cost more than the storage is worth
+
+
+_Attempt = tuple[Mode, tuple[int, int], int]  # the mode, the block to begin with, and how far it may shrink
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,12 @@ class Footprint:
 class Plan:
     """`mode` is never "auto". A block of logits has at most row_block rows and column_block columns."""
 
-    mode: str
+    mode: Mode
     row_block: int
     column_block: int
 
 
-def plan(count: int, mode: str, workspace_bytes: int, differentiable: bool, footprint: Footprint) -> Plan:
+def plan(count: int, mode: Mode, workspace_bytes: int, differentiable: bool, footprint: Footprint) -> Plan:
     """The mode and the blocks for count x count logits that `workspace_bytes` has room for.
 
     "auto" keeps the logits for the backward pass where they fit and that pays ("save"), and forms them block by block
@@ -41,15 +47,16 @@ def plan(count: int, mode: str, workspace_bytes: int, differentiable: bool, foot
 
     Raises ValueError for an unknown mode, one that does not fit and one that the implementation has not.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}; the choices are {', '.join(map(repr, MODES))}")
+    if mode not in _MODES:
+        raise ValueError(f"mode is {mode!r}; the choices are {', '.join(map(repr, _MODES))}")
     if mode == "resident" and not footprint.resident:
         raise ValueError("mode='resident' has no kernel for rows of this width; mode='auto' picks one that has")
     preferred = (footprint.row_block, footprint.column_block)
     smallest = (_SMALLEST_BLOCK, _SMALLEST_BLOCK)
-    last_resort = ("resident", smallest) if footprint.resident else ("chunked", preferred)
-    attempts = {  # mode, the block to begin with, and how far it may shrink
-        "auto": [("save", preferred, _SMALLEST_CHUNK)] * (differentiable and count <= footprint.save_up_to)
+    last_resort: tuple[Mode, tuple[int, int]] = ("resident", smallest) if footprint.resident else ("chunked", preferred)
+    save: _Attempt = ("save", preferred, _SMALLEST_CHUNK)
+    attempts: dict[Mode, list[_Attempt]] = {
+        "auto": [save] * (differentiable and count <= footprint.save_up_to)
         + [("chunked", preferred, _SMALLEST_CHUNK), (*last_resort, _SMALLEST_BLOCK)],
         "save": [("save", preferred, _SMALLEST_BLOCK)],
         "chunked": [("chunked", preferred, _SMALLEST_BLOCK)],

@@ -43,21 +43,21 @@ def resident_sum(
         count,
         width,
         FACTOR=factor(x_ND.dtype),
-        EVEN_K=width % tiles.BLOCK_K == 0,
+        EVEN_STEPS=width % tiles.STEP == 0,
         **tiles._asdict(),
     )
     return sum_ND
 
 
 class _Tiles(NamedTuple):
-    """BLOCK_M rows of x, BLOCK_N of y, BLOCK_D columns of the gradient: all that there are, unless it is SLICED.
+    """BLOCK_M rows of x, BLOCK_K of y, BLOCK_D columns of the gradient: all that there are, unless it is SLICED.
 
     Each program makes its logits for itself: a SLICED gradient takes more than two products.
     """
 
     BLOCK_M: int
-    BLOCK_N: int
     BLOCK_K: int
+    STEP: int
     BLOCK_D: int
     SLICED: bool
     num_warps: int
@@ -89,10 +89,10 @@ def info_nce_resident_kernel(
     count,
     width,
     FACTOR: tl.constexpr,
-    EVEN_K: tl.constexpr,
+    EVEN_STEPS: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    STEP: tl.constexpr,
     BLOCK_D: tl.constexpr,
     SLICED: tl.constexpr,
 ):
@@ -106,19 +106,19 @@ def info_nce_resident_kernel(
     if not SLICED:
         b_x_MD = tl.load(p_x + b_at_MD, mask=inside_MD, other=0.0)
     b_sum_MD = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
-    for start in range(0, count, BLOCK_N):
-        b_n = start + tl.arange(0, BLOCK_N)
-        inside_ND = (b_n < count)[:, None] & (b_d < width)[None, :]
-        b_y_ND = tl.load(p_y + b_n.to(tl.int64)[:, None] * width + b_d[None, :], mask=inside_ND, other=0.0)
+    for start in range(0, count, BLOCK_K):
+        b_k = start + tl.arange(0, BLOCK_K)
+        inside_KD = (b_k < count)[:, None] & (b_d < width)[None, :]
+        b_y_KD = tl.load(p_y + b_k.to(tl.int64)[:, None] * width + b_d[None, :], mask=inside_KD, other=0.0)
         if SLICED:
-            b_s_MN = logits_tile(p_x, p_y, p_scale, b_m, b_n, count, count, width, BLOCK_K, EVEN_K)
+            b_s_MK = logits_tile(p_x, p_y, p_scale, b_m, b_k, count, count, width, STEP, EVEN_STEPS)
         else:
-            b_s_MN = tl.dot(b_x_MD, tl.trans(b_y_ND), input_precision="tf32x3") * tl.load(p_scale)
-        present_N = present(p_mask, b_n, count)
-        b_s_MN = tl.where(present_M[:, None] & present_N[None, :], b_s_MN, float("-inf"))
-        b_column_N = tl.load(p_y_lse + b_n, mask=present_N, other=0.0)
-        b_g_MN = tl.exp(b_s_MN - b_row_M[:, None]) + tl.exp(b_s_MN - b_column_N[None, :])
+            b_s_MK = tl.dot(b_x_MD, tl.trans(b_y_KD), input_precision="tf32x3") * tl.load(p_scale)
+        present_K = present(p_mask, b_k, count)
+        b_s_MK = tl.where(present_M[:, None] & present_K[None, :], b_s_MK, float("-inf"))
+        b_column_K = tl.load(p_y_lse + b_k, mask=present_K, other=0.0)
+        b_g_MK = tl.exp(b_s_MK - b_row_M[:, None]) + tl.exp(b_s_MK - b_column_K[None, :])
         # Both of a pair are dropped, or neither: rows that are contribute nothing, and their own sums weigh nothing.
-        b_g_MN = tl.where(b_m[:, None] == b_n[None, :], b_g_MN - 2.0, b_g_MN) * FACTOR
-        b_sum_MD = tl.dot(b_g_MN.to(b_y_ND.dtype), b_y_ND, b_sum_MD, input_precision="tf32x3")
+        b_g_MK = tl.where(b_m[:, None] == b_k[None, :], b_g_MK - 2.0, b_g_MK) * FACTOR
+        b_sum_MD = tl.dot(b_g_MK.to(b_y_KD.dtype), b_y_KD, b_sum_MD, input_precision="tf32x3")
     tl.store(p_sum + b_at_MD, b_sum_MD, mask=inside_MD)

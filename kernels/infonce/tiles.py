@@ -45,8 +45,8 @@ class Saved(NamedTuple):
     """
 
     exponential_MK: Tensor
-    row_maximum_TM: Tensor  # T: the tiles abreast
-    column_maximum_TK: Tensor  # T: the tiles above each other
+    row_maximum_PM: Tensor  # P: the tiles abreast
+    column_maximum_PK: Tensor  # P: the tiles above each other
     edge: int
 
     def block(self, rows: slice, columns: slice) -> Saved:
@@ -55,8 +55,8 @@ class Saved(NamedTuple):
         column_tiles = slice(columns.start // self.edge, triton.cdiv(columns.stop, self.edge))
         return Saved(
             self.exponential_MK[rows, columns],
-            self.row_maximum_TM[column_tiles, rows],
-            self.column_maximum_TK[row_tiles, columns],
+            self.row_maximum_PM[column_tiles, rows],
+            self.column_maximum_PK[row_tiles, columns],
             self.edge,
         )
 
@@ -109,16 +109,16 @@ def fold_statistics(
     """Take the block into the running sums of its rows and of its columns, in place; and fill `saved`, if given."""
     rows, columns, width = len(a_MD), len(b_KD), a_MD.shape[1]
     tiles = _tiles(a_MD, b_KD, saved)
-    row_tiles, column_tiles = triton.cdiv(rows, tiles.BLOCK_M), triton.cdiv(columns, tiles.BLOCK_N)
+    row_tiles, column_tiles = triton.cdiv(rows, tiles.BLOCK_M), triton.cdiv(columns, tiles.BLOCK_K)
     device = a_MD.device
-    row_sum_TM, column_sum_TK = (
+    row_sum_PM, column_sum_PK = (
         torch.empty(shape, device=device) for shape in ((column_tiles, rows), (row_tiles, columns))
     )
     if saved is None:
-        exponential_MK, row_TM, column_TK = None, torch.empty_like(row_sum_TM), torch.empty_like(column_sum_TK)
+        exponential_MK, row_PM, column_PK = None, torch.empty_like(row_sum_PM), torch.empty_like(column_sum_PK)
     else:
-        exponential_MK, row_TM, column_TK, _ = saved
-    whole = rows % tiles.BLOCK_M == 0 and columns % tiles.BLOCK_N == 0
+        exponential_MK, row_PM, column_PK, _ = saved
+    whole = rows % tiles.BLOCK_M == 0 and columns % tiles.BLOCK_K == 0
     launch(
         info_nce_statistics_kernel,
         (row_tiles * column_tiles,),
@@ -127,20 +127,20 @@ def fold_statistics(
         scale,
         row_mask_M,
         column_mask_K,
-        row_TM,
-        row_sum_TM,
-        column_TK,
-        column_sum_TK,
+        row_PM,
+        row_sum_PM,
+        column_PK,
+        column_sum_PK,
         exponential_MK,
         rows,
         columns,
         width,
-        row_TM.stride(0),
-        column_TK.stride(0),
+        row_PM.stride(0),
+        column_PK.stride(0),
         0 if exponential_MK is None else exponential_MK.stride(0),
         FACTOR=factor(a_MD.dtype),
         WHOLE=whole and row_mask_M is None and column_mask_K is None,
-        EVEN_K=width % tiles.BLOCK_K == 0,
+        EVEN_STEPS=width % tiles.STEP == 0,
         **tiles._asdict(),
     )
     block = 64
@@ -148,17 +148,17 @@ def fold_statistics(
         info_nce_fold_kernel,
         (triton.cdiv(rows, block) + triton.cdiv(columns, block),),
         *row_statistics,
-        row_TM,
-        row_sum_TM,
+        row_PM,
+        row_sum_PM,
         *column_statistics,
-        column_TK,
-        column_sum_TK,
+        column_PK,
+        column_sum_PK,
         rows,
         columns,
         row_tiles,
         column_tiles,
-        row_TM.stride(0),
-        column_TK.stride(0),
+        row_PM.stride(0),
+        column_PK.stride(0),
         BLOCK=block,
         TILES=32,
         num_warps=4,
@@ -185,7 +185,7 @@ def gradient_block(
     gradient_MK = _empty_block(rows, columns, a_MD)
     launch(
         info_nce_gradient_kernel,
-        (triton.cdiv(rows, tiles.BLOCK_M) * triton.cdiv(columns, tiles.BLOCK_N),),
+        (triton.cdiv(rows, tiles.BLOCK_M) * triton.cdiv(columns, tiles.BLOCK_K),),
         a_MD,
         b_KD,
         scale,
@@ -200,7 +200,7 @@ def gradient_block(
         _NO_PAIR if offset is None else offset,
         gradient_MK.stride(0),
         FACTOR=factor(a_MD.dtype),
-        EVEN_K=width % tiles.BLOCK_K == 0,
+        EVEN_STEPS=width % tiles.STEP == 0,
         **tiles._asdict(),
     )
     return gradient_MK
@@ -212,10 +212,10 @@ def restored_block(
     """`gradient_block` of what `fold_statistics` saved, without a product."""
     rows, columns = saved.exponential_MK.shape
     gradient_MK = _empty_block(rows, columns, saved.exponential_MK)
-    block_m, block_n = 32, saved.edge
+    block_m, block_k = 32, saved.edge
     launch(
         info_nce_restore_kernel,
-        (triton.cdiv(rows, block_m) * triton.cdiv(columns, block_n),),
+        (triton.cdiv(rows, block_m) * triton.cdiv(columns, block_k),),
         *saved[:3],
         row_mask_M,
         row_lse_M,
@@ -225,13 +225,13 @@ def restored_block(
         columns,
         offset,
         saved.exponential_MK.stride(0),
-        saved.row_maximum_TM.stride(0),
-        saved.column_maximum_TK.stride(0),
+        saved.row_maximum_PM.stride(0),
+        saved.column_maximum_PK.stride(0),
         gradient_MK.stride(0),
         FACTOR=factor(gradient_MK.dtype),
         EDGE=saved.edge,
         BLOCK_M=block_m,
-        BLOCK_N=block_n,
+        BLOCK_K=block_k,
         num_warps=4,
         num_stages=2,
     )
@@ -258,11 +258,11 @@ def _add_product(sum_MD: Tensor, x_MK: Tensor, y_KD: Tensor) -> None:
 
 
 class _Tiles(NamedTuple):
-    """How a kernel cuts a block of logits, and its inner dimension into steps of BLOCK_K."""
+    """How a kernel cuts a block of logits, and its inner dimension into steps of STEP."""
 
     BLOCK_M: int
-    BLOCK_N: int
     BLOCK_K: int
+    STEP: int
     num_warps: int
     num_stages: int
     GROUP: int = 8
@@ -277,13 +277,13 @@ def _tiles(a_MD: Tensor, b_KD: Tensor, saved: Saved | None = None) -> _Tiles:
     """The largest tiles that spill no register; which are fastest was not measured."""
     width, dtype = a_MD.shape[1], a_MD.dtype
     step = 128 // dtype.itemsize
-    block_k = step if width % step == 0 else step // 2
+    step_d = step if width % step == 0 else step // 2
     large = _large(max(len(a_MD), len(b_KD)), width, dtype) if saved is None else saved.edge == 128
     if not large:
-        return _Tiles(64, 64, block_k, 4, 3)
+        return _Tiles(64, 64, step_d, 4, 3)
     if saved is None and architecture(a_MD.device) == 90:
-        return _Tiles(128, 256, block_k, 8, 4)
-    return _Tiles(128, 128, block_k, 8, 4)
+        return _Tiles(128, 256, step_d, 8, 4)
+    return _Tiles(128, 128, step_d, 8, 4)
 
 
 def _empty_block(rows: int, columns: int, like: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from kernels.dispatch import Mode
+
 OPERATORS = ("cross_attention", "gated_residual_norm", "info_nce", "grouped_info_nce")
 
 Arguments = tuple[Any, ...]
@@ -135,12 +137,10 @@ def cross_attention(
         return (*tensors, mask, bias, 0.125, dropout, seed(device), "mass" in features, query_mask(device))
 
     def backward(device: torch.device) -> Arguments:
-        tensors, mask, bias = inputs(device)
         dmass = torch.zeros((batch, keys), device=device) if "mass" in features else None
-        gradients = (rows(device, queries), dmass)
-        saved = (rows(device, queries), torch.zeros((batch, heads, queries), device=device))
-        rest = (0.125, dropout, seed(device), query_mask(device), bias is not None)
-        return (*gradients, *tensors, mask, bias, *saved, *rest)
+        lse = torch.zeros((batch, heads, queries), device=device)
+        given = forward(device)
+        return (rows(device, queries), dmass, rows(device, queries), lse, given[4] is not None, *given)
 
     wanted = 2 if width == 64 and queries <= 64 and dtype != torch.float32 else 1
     case = " ".join([str(shape), _short(dtype), *sorted(features)])
@@ -241,7 +241,8 @@ def grouped_info_nce(
 
 def _info_nce_calls() -> Iterator[Call]:
     half, single = torch.bfloat16, torch.float32
-    for mode, dtype, masked in product(("chunked", "save"), (half, single), (False, True)):
+    modes: tuple[Mode, ...] = ("chunked", "save")
+    for mode, dtype, masked in product(modes, (half, single), (False, True)):
         for count, width in product((16384, 8000, 256), (512, 768, 96, 32, 123)):
             core = (count, width, dtype, masked) == (16384, 512, half, False)
             yield from info_nce(count, width, dtype, mode, masked, core)
@@ -257,7 +258,9 @@ def _info_nce_cases() -> Iterator[Case]:
             yield Case(call)
 
 
-def info_nce(count: int, width: int, dtype: torch.dtype, mode: str, masked: bool, core: bool = False) -> Iterator[Call]:
+def info_nce(
+    count: int, width: int, dtype: torch.dtype, mode: Mode, masked: bool, core: bool = False
+) -> Iterator[Call]:
     """Forward and backward of count pairs; the blocks are those of 16 GiB of workspace."""
     from kernels.infonce import op, plan, tiles
 

@@ -10,7 +10,7 @@ from repro.commands import report
 _DESCRIPTION = "Measure what the systems cost at the paper's size on this machine, in about half an hour."
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser's subparsers."""
     command = commands.add_parser("efficiency", help=_DESCRIPTION, description=_DESCRIPTION)
     command.add_argument(

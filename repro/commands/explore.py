@@ -21,7 +21,7 @@ example:
 """
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser's subparsers."""
     command = commands.add_parser(
         "explore",

@@ -9,7 +9,7 @@ from pathlib import Path
 _DESCRIPTION = "Bring a data set here, every file checked. What is there already stays as it is."
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser's subparsers."""
     command = commands.add_parser("fetch", help=_DESCRIPTION, description=_DESCRIPTION)
     names = ("twitter2015", "twitter2017")

@@ -8,7 +8,7 @@ from pathlib import Path
 _DESCRIPTION = "Write tables and figures again from published records, byte for byte the same. Trains nothing."
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser's subparsers."""
     command = commands.add_parser("report", help=_DESCRIPTION, description=_DESCRIPTION)
     add_out(command)

@@ -20,7 +20,7 @@ from repro.run.store import Job
 _DESCRIPTION = "Train what is missing, then write tables and figures. Finished runs are never trained twice."
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser's subparsers."""
     command = commands.add_parser("run", help=_DESCRIPTION, description=_DESCRIPTION)
     add_selection(command)

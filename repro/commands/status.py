@@ -12,7 +12,7 @@ from repro.run import store
 _DESCRIPTION = "Say where every run stands: done, stale (made by other sources), failed, running or missing."
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a parser's subparsers."""
     command = commands.add_parser("status", help=_DESCRIPTION, description=_DESCRIPTION)
     add_selection(command)

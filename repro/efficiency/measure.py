@@ -267,7 +267,8 @@ def flops(model: nn.Module, call: Callable[[], object]) -> int:
     finally:
         for part, operators in fixed:
             setattr(part, "operators", operators)  # noqa: B010
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 def _seconds(call: Call) -> float:

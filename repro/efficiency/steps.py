@@ -147,7 +147,7 @@ def _backward(outputs: list[Tensor], leaves: list[Tensor]) -> None:
 def _heads_loss(model: Clamp, batch: Batch, x_BTD: Tensor, text_BTD: Tensor) -> Tensor:
     with precision(x_BTD.device):
         tagging = model.tag_decoder.loss(model.tag_head(x_BTD), batch.tags_BT)
-        return model.aggregation({"tagging": tagging, "aspect": model.aspect_head.loss(text_BTD, batch.tags_BT)})
+        return model.total({"tagging": tagging, "aspect": model.aspect_head.loss(text_BTD, batch.tags_BT)})
 
 
 def _contrast_loss(
@@ -155,4 +155,4 @@ def _contrast_loss(
 ) -> Tensor:
     with precision(text_BTD.device):
         losses = model.contrast(text_BTD, batch.word_mask_BT, context_BTD, regions_BRD, mask_BR, batch.aspect_spans_N3)
-        return model.aggregation(losses)
+        return model.total(losses)

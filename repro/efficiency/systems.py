@@ -38,7 +38,8 @@ class Size:
     token_counts: tuple[int, ...]
 
     def regions(self, image_size: int) -> int:
-        return (image_size // self.vision["patch_size"]) ** 2
+        patch: int = self.vision["patch_size"]
+        return (image_size // patch) ** 2
 
 
 PAPER = Size(

@@ -2,6 +2,11 @@
 
 What has come so far lies beside the target as .NAME.part. Next to it .NAME.part.json holds the address and the strong
 ETag of the version that it is of: only that version is continued (RFC 9110, If-Range), any other begins anew.
+
+pooch 1.9 was given the same hosts as the tests give this. It too checks a sum, tries again and renames at the end; but
+it begins a cut file anew, in the next call as well, takes an endless one until the disk is full, waits for ever for one
+that comes a byte at a time, follows a redirect to plain http, asks for a missing or wrong file as often as for a busy
+one, and keeps any content of a file without a sum, as images are.
 """
 
 from __future__ import annotations

@@ -263,7 +263,8 @@ def _head(job: Job) -> dict[str, Any]:
 
 def _resolve(named: str) -> Callable[..., dict[str, Any]]:
     module, _, function = named.partition(":")
-    return getattr(importlib.import_module(module), function)
+    resolved: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), function)
+    return resolved
 
 
 def outcome(record: RunRecord) -> str:

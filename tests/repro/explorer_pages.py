@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from functools import cache
 from html.parser import HTMLParser
@@ -23,6 +25,11 @@ from repro.evidence.evidence import Evidence
 KEPT = 20
 CHOSEN = {22: "one made-up reason", 3: "another made-up reason"}
 HOSTILE = '</script><img/src=x/onerror=document.title="hit"><!--{{7*7}}'
+
+
+def pixels(uri: str | None) -> np.ndarray:
+    assert uri is not None
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
 
 
 @cache

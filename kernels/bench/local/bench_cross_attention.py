@@ -14,6 +14,7 @@ import kernels
 from kernels.bench.local import one
 from kernels.bench.measure.timing import Variant, forward_backward
 from kernels.bench.works import eager, inputs, peers
+from kernels.dispatch import Impl
 
 DEVICE = one.here()
 ON_GPU = DEVICE.name == "cuda"
@@ -27,7 +28,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 def _variants() -> dict[str, Variant]:
-    def ours(impl: str) -> Variant:
+    def ours(impl: Impl) -> Variant:
         return forward_backward(partial(kernels.cross_attention, seed=5, impl=impl))
 
     if not ON_GPU:

@@ -11,6 +11,7 @@ import kernels
 from kernels.bench.local import one
 from kernels.bench.measure.timing import Variant, forward_backward
 from kernels.bench.works import eager, inputs, peers
+from kernels.dispatch import Impl
 
 DEVICE = one.here()
 ON_GPU = DEVICE.name == "cuda"
@@ -18,9 +19,9 @@ SHAPE = (256 if ON_GPU else 16, 64, 768)  # B, T, D
 
 
 def _variants() -> dict[str, Variant]:
-    impls = ("triton",) if ON_GPU else ("torch", "reference")
-    found = {impl: forward_backward(partial(kernels.gated_residual_norm, seed=5, impl=impl)) for impl in impls}
-    found["eager"] = forward_backward(eager.gated_residual_norm)
+    impls: tuple[Impl, ...] = ("triton",) if ON_GPU else ("torch", "reference")
+    found: dict[str, Variant] = {"eager": forward_backward(eager.gated_residual_norm)}
+    found |= {impl: forward_backward(partial(kernels.gated_residual_norm, seed=5, impl=impl)) for impl in impls}
     return found | ({peers.COMPILED: peers.compiled(DEVICE, eager.gated_residual_norm)} if ON_GPU else {})
 
 

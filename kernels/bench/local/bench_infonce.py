@@ -19,6 +19,7 @@ from kernels.bench.local import one
 from kernels.bench.measure.allocated import peak_bytes
 from kernels.bench.measure.timing import Variant, forward_backward
 from kernels.bench.works import eager, inputs, peers
+from kernels.dispatch import Impl, Mode
 
 DEVICE = one.here()
 ON_GPU = DEVICE.name == "cuda"
@@ -30,12 +31,12 @@ GROUPS = (256, 64, 256) if ON_GPU else (64, 32, 256)  # G, N, D
 SECONDS = 0.5  # of steps
 
 
-def _ours(impl: str, mode: str) -> Variant:
+def _ours(impl: Impl, mode: Mode) -> Variant:
     return forward_backward(partial(kernels.info_nce, impl=impl, mode=mode, workspace_bytes=2**34))
 
 
 def _variants() -> dict[str, Variant]:
-    impl = "triton" if ON_GPU else "torch"
+    impl: Impl = "triton" if ON_GPU else "torch"
     found = {mode: _ours(impl, mode) for mode in ("save", "chunked")}
     found["eager"] = forward_backward(eager.info_nce)
     found[ONE_PRODUCT] = forward_backward(eager.info_nce_one_product)
@@ -74,14 +75,18 @@ def test_info_nce(benchmark: Any, pairs: int, variant: str) -> None:
     benchmark.pedantic(step, rounds=max(1, min(50, round(SECONDS / seconds))))
 
 
-@pytest.mark.parametrize("variant", ["torch", "reference", "eager", *(["triton", peers.COMPILED] if ON_GPU else [])])
+def _grouped() -> dict[str, Variant]:
+    impls: tuple[Impl, ...] = ("torch", "reference", "triton") if ON_GPU else ("torch", "reference")
+    found: dict[str, Variant] = {"eager": forward_backward(eager.grouped_info_nce)}
+    found |= {impl: forward_backward(partial(kernels.grouped_info_nce, impl=impl)) for impl in impls}
+    return found | ({peers.COMPILED: peers.compiled(DEVICE, eager.grouped_info_nce)} if ON_GPU else {})
+
+
+GROUPED = _grouped()
+
+
+@pytest.mark.parametrize("variant", GROUPED)
 def test_grouped_info_nce(benchmark: Any, variant: str) -> None:
-    if variant == peers.COMPILED:
-        timed = peers.compiled(DEVICE, eager.grouped_info_nce)
-    elif variant == "eager":
-        timed = forward_backward(eager.grouped_info_nce)
-    else:
-        timed = forward_backward(partial(kernels.grouped_info_nce, impl=variant))
     sample = inputs.groups(DEVICE, GROUPS, DEVICE.dtype, 0)
     work = f"grouped_info_nce {GROUPS}, forward + backward"
-    one.time(benchmark, DEVICE, work, "grouped_info_nce", timed, sample)
+    one.time(benchmark, DEVICE, work, "grouped_info_nce", GROUPED[variant], sample)

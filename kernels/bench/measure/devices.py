@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from kernels import dispatch
+from kernels.dispatch import Impl
 
 Call = Callable[[], Any]
 
@@ -28,7 +29,7 @@ class Device(Protocol):
     rehearses: bool
     dtype: torch.dtype  # of the timed works
     compiler: str  # torch.compile's backend
-    impl: str  # of our operators
+    impl: Impl  # of our operators
 
     def times(self, calls: Sequence[Call]) -> list[float]:
         """Milliseconds of each call, made one after another."""
@@ -53,7 +54,7 @@ class Cuda:
     rehearses = False
     dtype = torch.bfloat16
     compiler = "inductor"
-    impl = "triton"
+    impl: Impl = "triton"
 
     def __init__(self) -> None:
         self._flush: torch.Tensor | None = None
@@ -122,7 +123,7 @@ class Cpu:
     rehearses = False
     dtype = torch.float32
     compiler = "inductor"
-    impl = "torch"
+    impl: Impl = "torch"
 
     def times(self, calls: Sequence[Call]) -> list[float]:
         milliseconds = []

@@ -40,8 +40,8 @@ def provenance() -> dict[str, Any]:
 def sources_hash() -> str:
     """16 hex digits of the operators' sources, for where there is no git."""
     digest = hashlib.sha256()
-    for file in sorted(_KERNELS.glob("*.py")):
-        digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    for file in sorted(_KERNELS.rglob("*.py")):
+        digest.update(f"{file.relative_to(_KERNELS)}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 

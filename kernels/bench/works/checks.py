@@ -14,6 +14,7 @@ from kernels.bench.measure import parity
 from kernels.bench.measure.devices import Device
 from kernels.bench.measure.timing import Row, Sample, Variant, explain, forward_backward
 from kernels.bench.works import fusion, inputs
+from kernels.dispatch import Impl, Mode
 
 PARITY = "against float64"
 REPEATS = "the same bits over 50 runs"
@@ -51,7 +52,7 @@ def _norm(name: str, shape: tuple[int, ...], **options: Any) -> Case:
     return Case(f"gated_residual_norm, {name}", operator, drawn(shape), drawn((2, 3, 16)))
 
 
-def _pairs(mode: str, width: int) -> Case:
+def _pairs(mode: Mode, width: int) -> Case:
     def drawn(count: int, width: int) -> Draw:
         def draw(device: Device, dtype: torch.dtype) -> Sample:
             sample = inputs.pairs(device, (count, width), dtype, 0)
@@ -127,7 +128,7 @@ def _checked(row: Row, check: Callable[[], Row]) -> Iterator[Row]:
 
 
 def _parity(device: Device, case: Case, sample: Sample, dtype: torch.dtype) -> Row:
-    def results(impl: str, sample: Sample) -> parity.Results:
+    def results(impl: Impl, sample: Sample) -> parity.Results:
         return parity.named_results(forward_backward(partial(case.operator, impl=impl)), sample)
 
     expected = results("reference", parity.in_float64(sample))

@@ -9,6 +9,7 @@ import kernels
 from kernels.bench.measure.devices import Device
 from kernels.bench.measure.timing import Row, Variant, compare, explain, forward_backward
 from kernels.bench.works import eager, inputs, peers
+from kernels.dispatch import Mode
 
 WIDTH = 768
 LARGEST = 2**20  # pairs, once: a step takes many seconds
@@ -16,7 +17,7 @@ PEERS_AT = 2**14
 _PAIRS = (256, 1024, 4096, PEERS_AT, 2**16, 2**18)
 _REHEARSED_PAIRS = (256, PEERS_AT, 2**16)
 _EAGER_UP_TO = 2**16  # beyond, its logits alone are 128 GiB in 16 bits
-_MODES_AT = {PEERS_AT: ("chunked", "save")}
+_MODES_AT: dict[int, tuple[Mode, ...]] = {PEERS_AT: ("chunked", "save")}
 _GROUPS = {"grouped_info_nce, words": (256, 64, 256), "grouped_info_nce, wide": (256, 128, 768)}
 _TINY_PAIRS = {256: 5, PEERS_AT: 24, 2**16: 32, LARGEST: 40}
 

@@ -13,6 +13,7 @@ from torch.autograd import DeviceType
 from kernels.bench.measure.devices import Device
 from kernels.bench.measure.timing import Row, Sample, Variant, compare, explain, forward_backward
 from kernels.bench.works import inputs, peers, stack
+from kernels.dispatch import Impl
 
 TRAINING = "fusion, training, B 256"
 TRAINING_SMALL = "fusion, training, B 16"
@@ -49,7 +50,7 @@ def stacks_of_one_model(
 ) -> dict[str, stack.Stack]:
     """The same parameters on our operators and on eager ones. sizes: width, heads, patches a side."""
     torch.manual_seed(0)
-    impl = "torch" if device.rehearses else device.impl  # interpreted, a step takes seconds
+    impl: Impl = "torch" if device.rehearses else device.impl  # interpreted, a step takes seconds
     ours = stack.Stack(*sizes, stack.fused(impl)).to(device.name, dtype).train(training)
     eager = stack.Stack(*sizes, stack.EAGER).to(device.name, dtype).train(training)
     for made in (ours, eager):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import kernels
 from kernels.bench.works import eager
+from kernels.dispatch import Impl
 
 LEVELS = ("pooled", "patch", "patch")
 DROPOUT = 0.1
@@ -34,7 +35,7 @@ class Operators:
     seeded: bool
 
 
-def fused(impl: str) -> Operators:
+def fused(impl: Impl) -> Operators:
     return Operators(
         partial(kernels.cross_attention, impl=impl), partial(kernels.gated_residual_norm, impl=impl), seeded=True
     )

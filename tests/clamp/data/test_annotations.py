@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clamp.data.annotations import AnnotatedTweet, read_conll_records, read_json_records, read_target_records
+from clamp.data.annotations import (
+    AnnotatedTweet,
+    read_annotations,
+    read_conll_records,
+    read_json_records,
+    read_target_records,
+)
+from clamp.data.labels import Labels
 from clamp.data.schema import POLARITIES, Aspect, DataError
+from clamp.data.write_annotations import write_annotations
 
 files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 LABELS = {"NEG": "0", "NEU": "1", "POS": "2"}
@@ -123,7 +132,10 @@ def broken(*path: str | int, value: Any) -> dict[str, Any]:
         (broken("aspects", 1, "to", value=1), "aspect 2:1 is empty"),
         (broken("aspects", 0, "to", value=3), "aspect 2:4 overlaps the one before it"),
         (broken("aspects", 1, value=sound()["aspects"][0]), "aspect 0:1 overlaps the one before it"),
-        (broken("aspects", 0, "polarity", value="GOOD"), "aspects.0.polarity: Input should be 'POS', 'NEU' or 'NEG'"),
+        (
+            broken("aspects", 0, "polarity", value="GOOD"),
+            "aspects.0.polarity: unknown label 'GOOD'; known are POS,",
+        ),
         (broken("aspects", 0, "polarity", value=...), "aspects.0.polarity: Field required"),
         (broken("aspects", 0, "from", value=...), "aspects.0.from: Field required"),
         (broken("aspects", 0, "from", value="0"), "aspects.0.from: Input should be a valid integer"),
@@ -138,7 +150,7 @@ def broken(*path: str | int, value: Any) -> dict[str, Any]:
         (broken("words", value="Joe"), "words: Input should be a valid"),
         (broken("words", value=...), "words: Field required"),
         (broken("image_id", value=...), "image_id: Field required"),
-        (broken("image_id", value=17), "image_id: Input should be a valid string"),
+        (broken("image_id", value=1.7), "image_id: Input should be a valid string"),
         (broken("image_id", value=""), "image_id '' is not a file name"),
         (broken("image_id", value=".."), "image_id '..' is not a file name"),
         (broken("image_id", value="../../etc/passwd"), "image_id '../../etc/passwd' is not a file name"),
@@ -160,7 +172,8 @@ def test_a_faulty_json_record(tmp_path: Path, record: Any, reason: str) -> None:
     [
         (json.dumps([sound()]).encode()[:60], "Invalid JSON: EOF while parsing"),
         (b"", "Invalid JSON: EOF while parsing"),
-        (json.dumps([sound()]).encode("utf-16"), "not UTF-8 at byte 0"),
+        (json.dumps([sound()]).encode("utf-16-le"), "Invalid JSON: "),
+        (json.dumps([sound()]).encode("utf-16")[:-1], "not UTF-16 at byte "),
         ('["é"]'.encode("latin-1"), "not UTF-8 at byte 2"),
         (b'{"words": []}', "Input should be a valid"),
         (b"[" * 100_000, "Invalid JSON: recursion limit"),
@@ -180,10 +193,13 @@ def test_a_faulty_json_file(tmp_path: Path, content: bytes, reason: str) -> None
         (["IMGID:1", "Joe\tI-POS"], "I-POS at word 0 continues no POS span"),
         (["IMGID:1", "Joe\tB-POS", "Lee\tI-NEG"], "I-NEG at word 1 continues no NEG span"),
         (["IMGID:1", "Joe\tB-POS", "and\tO", "Lee\tI-POS"], "I-POS at word 2 continues no POS span"),
-        (["IMGID:1", "Joe\tB-PER"], "unknown tag 'B-PER'"),
+        (
+            ["IMGID:1", "Joe\tB-PER"],
+            "unknown label 'PER'; known are POS, NEU and NEG, positive, neutral",
+        ),
         (["IMGID:1", "Joe\tB"], "unknown tag 'B'"),
         (["IMGID:1", "Joe\t"], "unknown tag ''"),
-        (["IMGID:1", "Joe B-POS"], "no tag in 'Joe B-POS'"),
+        (["IMGID:1", "Joe"], "no tag in 'Joe'"),
         (["IMGID:1", "\tO"], "empty word ''"),
         (["Joe\tB-POS"], r"starts with 'Joe\tB-POS', not with IMGID:"),
         (["IMGID:", "Joe\tO"], "image_id '' is not a file name"),
@@ -194,7 +210,7 @@ def test_a_faulty_json_file(tmp_path: Path, content: bytes, reason: str) -> None
 def test_a_faulty_conll_record(tmp_path: Path, lines: list[str], reason: str) -> None:
     file = tmp_path / "train.txt"
     file.write_text("IMGID:0\nAnn\tB-POS\n\n" + "\n".join(lines) + "\n")
-    with pytest.raises(DataError, match="^" + re.escape(f"{file}: record 1: {reason}") + "$"):
+    with pytest.raises(DataError, match="^" + re.escape(f"{file}: record 1: {reason}")):
         read_conll_records(file)
 
 
@@ -209,19 +225,21 @@ def test_conll_spans_touch_without_merging(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("1\t3\t1.jpg\t$T$ ran\tJoe", "record 1: unknown label '3'"),
-        ("1\t1\t1.jpg\tJoe ran\tJoe", "record 1: $T$ occurs 0 times instead of once"),
-        ("1\t1\t1.jpg\t$T$ or $T$\tJoe", "record 1: $T$ occurs 2 times instead of once"),
-        ("1\t1\t1.jpg\t$T$ ran", "record 1: 4 fields instead of index, label, image, sentence, target"),
-        ("1\t1\t1.jpg\t$T$ ran\t ", "record 1: aspect 0:0 is empty"),
-        ("1\t1\t../1.jpg\t$T$ ran\tJoe", "record 1: image_id '../1.jpg' is not a file name"),
-        ("0\t2\t0.jpg\t$T$ ran\tAnn", "record 0: aspect 0:1 overlaps the one before it"),
+        ("1\t3\t1.jpg\t$T$ ran\tJoe", "line 3: unknown label '3'; known are POS, NEU and NEG, positive, neutral and"),
+        ("1\tconflict\t1.jpg\t$T$ ran\tJoe", "line 3: label 'conflict' is no polarity; --drop-conflict leaves such"),
+        ("1\t1\t1.jpg\tJoe ran\tJoe", "line 3: $T$ occurs 0 times instead of once"),
+        ("1\t1\t1.jpg\t$T$ or $T$\tJoe", "line 3: $T$ occurs 2 times instead of once"),
+        ("1\t1\t1.jpg\t$T$ ran", "line 3: 4 fields instead of index, label, image, sentence, target"),
+        ("1\t1\t1.jpg\t$T$ ran\t ", "line 3: the target is empty"),
+        ("1\t1\t../1.jpg\t$T$ ran\tJoe", "line 3: image_id '../1.jpg' is not a file name"),
+        ("0\t2\t0.jpg\t$T$ ran\tAnn", "line 3: 'Ann' has polarity POS, in line 2 it has NEU"),
+        ("0\t1\t0.jpg\t$T$\tAnn ran", "line 3: 'Ann ran' overlaps 'Ann' of line 2"),
     ],
 )
 def test_a_faulty_row(tmp_path: Path, row: str, reason: str) -> None:
     file = tmp_path / "train.tsv"
     file.write_text(f"index\tlabel\n0\t1\t0.jpg\t$T$ ran\tAnn\n{row}\n")
-    with pytest.raises(DataError, match="^" + re.escape(f"{file}: {reason}") + "$"):
+    with pytest.raises(DataError, match="^" + re.escape(f"{file}: {reason}")):
         read_target_records(file)
 
 
@@ -288,3 +306,121 @@ def test_any_json_value_in_any_place_is_read_or_refused_in_one_line(tmp_path: Pa
         assert all(0 <= a.start < a.end <= len(record.words) for a in record.aspects)
         return
     assert len(refusal.splitlines()) == 1
+
+
+# --- what releases hold ---
+
+NAMES = ("so", "proud", "of", "Ada", "Lovelace", "not", "of", "Fog")
+SEEN = AnnotatedTweet("a.jpg", NAMES, (Aspect(3, 5, "POS"), Aspect(7, 8, "NEG")))
+
+
+def conll(tags: str, between: str = "\t") -> str:
+    return "IMGID:a\n" + "".join(f"{word}{between}{tag}\n" for word, tag in zip(NAMES, tags.split(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "O O O B-POS I-POS O O B-NEG",
+        "O O O B-Positive I-positive O O B-NEGATIVE",
+        "O O O POS-B POS-I O O NEG-B",
+        "O O O T-POS T-POS O O T-NEG",
+        "O O O B-POS E-POS O O S-NEG",
+        "O O O B-POS L-POS O O U-NEG",
+        "O O O B_POS I_POS O O B_NEG",
+        "o o o b-pos i-pos o o b-neg",
+    ],
+)
+@pytest.mark.parametrize("between", ["\t", " ", "  "])
+def test_tags_in_every_scheme_and_spelling(tmp_path: Path, tags: str, between: str) -> None:
+    (tmp_path / "a.txt").write_text(conll(tags, between))
+    assert read_annotations(tmp_path / "a.txt") == [SEEN]
+
+
+def test_a_scheme_with_ends_keeps_neighbours_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("IMGID:a\na\tB-POS\nb\tE-POS\nc\tS-POS\nd\tT-POS\ne\tT-NEG\nf\tT-NEG\n")
+    (tweet,) = read_annotations(tmp_path / "a.conll")
+    assert tweet.aspects == (Aspect(0, 2, "POS"), Aspect(2, 3, "POS"), Aspect(3, 4, "POS"), Aspect(4, 6, "NEG"))
+    (tmp_path / "b.conll").write_text("IMGID:a\na\tS-POS\nb\tI-POS\n")
+    with pytest.raises(DataError, match="record 0: I-POS at word 1 continues no POS span"):
+        read_annotations(tmp_path / "b.conll")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_every_form_in_every_encoding_with_a_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([as_json(SEEN)]), encoding)
+    (tmp_path / "b.txt").write_text(conll("O O O B-POS I-POS O O B-NEG") + " \t\n", encoding)
+    (tmp_path / "c.tsv").write_text(ROW_HEAD + as_rows(SEEN), encoding)
+    for name in ("a.json", "b.txt", "c.tsv"):
+        assert read_annotations(tmp_path / name) == [SEEN]
+
+
+ROW_HEAD = "index\t#1 Label\t#2 ImageID\t#3 String\t#3 String\n"
+FOUR = "so proud of $T$ not of Fog\nAda Lovelace\n1\na.jpg\nso proud of Ada Lovelace not of $T$\nFog\n-1\na.jpg\n"
+
+
+def test_four_lines_a_target(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(FOUR)
+    labels = Labels()
+    assert read_annotations(tmp_path / "a.txt", labels) == [SEEN]
+    assert labels.notes == ["labels are numbers: -1 = NEG, 0 = NEU, 1 = POS, as in the TomBERT release"]
+    (tmp_path / "b.txt").write_text(FOUR + "$T$ ran\nJoe\n")
+    with pytest.raises(DataError, match=r"b\.txt: line 9: 2 lines instead of four"):
+        read_annotations(tmp_path / "b.txt")
+    (tmp_path / "c.txt").write_text(FOUR.replace("-1", "2"))
+    with pytest.raises(DataError, match=r"line 5: unknown label '2'; .* -1 = NEG, 0 = NEU, 1 = POS"):
+        read_annotations(tmp_path / "c.txt")
+
+
+def test_a_tweet_twice_in_a_table_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text(ROW_HEAD + as_rows(SEEN) + as_rows(SEEN))
+    assert read_annotations(tmp_path / "a.tsv") == [SEEN]
+
+
+def test_numbers_and_words_in_json(tmp_path: Path) -> None:
+    raw = as_json(SEEN) | {"image_id": 12}
+    raw["aspects"][0]["polarity"], raw["aspects"][1]["polarity"] = 2, "negative"
+    (tmp_path / "a.json").write_text(json.dumps([raw]))
+    labels = Labels()
+    (tweet,) = read_annotations(tmp_path / "a.json", labels)
+    assert (tweet.image_id, tweet.aspects) == ("12", SEEN.aspects)
+    assert labels.notes == ["labels are numbers: 0 = NEG, 1 = NEU, 2 = POS, as in the TomBERT release"]
+
+
+def test_conflict_is_refused_or_dropped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(conll("B-conflict I-conflict O B-POS I-POS O O B-NEG"))
+    with pytest.raises(DataError, match="label 'conflict' is no polarity; --drop-conflict"):
+        read_annotations(tmp_path / "a.txt")
+    assert read_annotations(tmp_path / "a.txt", Labels(drop_conflict=True)) == [replace(SEEN, dropped=1)]
+    rows = as_rows(SEEN) + "9\tconflict\ta.jpg\t$T$ proud of Ada Lovelace not of Fog\tso\n"
+    (tmp_path / "b.tsv").write_text(ROW_HEAD + rows)
+    assert read_annotations(tmp_path / "b.tsv", Labels(drop_conflict=True)) == [replace(SEEN, dropped=1)]
+
+
+def test_labels_are_mapped_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps({"Gut": "POS", "bad": "NEG", "PER": "drop"}))
+    labels = Labels.read(tmp_path / "labels.json", drop_conflict=False)
+    (tmp_path / "a.txt").write_text(conll("B-PER O O B-gut I-gut O O B-BAD"))
+    assert read_annotations(tmp_path / "a.txt", labels) == [replace(SEEN, dropped=1)]
+    (tmp_path / "labels.json").write_text(json.dumps({"gut": "GOOD"}))
+    with pytest.raises(DataError, match=r"labels.json: record 'gut': Input should be 'POS', 'NEU', 'NEG' or 'drop'"):
+        Labels.read(tmp_path / "labels.json", drop_conflict=False)
+
+
+@files
+@given(st.lists(records(fewest_aspects=1), max_size=4, unique_by=lambda r: (r.image_id, r.words)))
+def test_what_is_written_is_read(tmp_path: Path, expected: list[AnnotatedTweet]) -> None:
+    for name in ("a.json", "a.conll", "a.tsv"):
+        assert write_annotations(tmp_path / name, expected) == 0
+        assert read_annotations(tmp_path / name) == expected
+
+
+def test_what_a_form_cannot_hold_is_named(tmp_path: Path) -> None:
+    spaced = AnnotatedTweet("a.jpg", ("a b", "c\td"), (Aspect(0, 1, "POS"),))
+    bare = AnnotatedTweet("a.jpg", ("a",), ())
+    assert write_annotations(tmp_path / "a.json", [spaced]) == 0
+    for name in ("a.conll", "a.tsv"):
+        with pytest.raises(DataError, match=f"{name}: record 1: a word holds a "):
+            write_annotations(tmp_path / name, [bare, spaced])
+        assert not (tmp_path / name).exists()
+    assert write_annotations(tmp_path / "b.tsv", [bare]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clamp.data.proxy import read_proxies
-from clamp.data.schema import DataError
+from clamp.data.proxy import read_proxies, split_sentences
+from clamp.data.schema import DataError, Tweet
 
 
 def face(**emotion: float) -> dict[str, Any]:
@@ -41,10 +42,64 @@ def test_faces_become_a_sentence(tmp_path: Path, faces: list[Any], sentence: str
 
 
 @pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("", ()),
+        (" \n\t ", ()),
+        ("a kite", ("a kite",)),
+        ("It is grey. It rains! Does it? Yes", ("It is grey.", "It rains!", "Does it?", "Yes")),
+        ("no capital. follows, v. 1.5", ("no capital. follows, v. 1.5",)),
+        ('He says "No." "Yes!" (They shout.) [Loudly.]', ('He says "No."', '"Yes!"', "(They shout.)", "[Loudly.]")),
+        ("\u201cNo.\u201d \u2018Yes.\u2019 It", ("\u201cNo.\u201d", "\u2018Yes.\u2019", "It")),
+        ("two\nlines\r\n\nof  one text", ("two", "lines", "of one text")),
+        ("near St. Louis", ("near St.", "Louis")),  # said to be so: no list of abbreviations
+    ],
+)
+def test_where_sentences_end(text: str, sentences: tuple[str, ...]) -> None:
+    assert split_sentences(text) == sentences
+
+
+@given(text=st.text(st.sampled_from("aB1 .!?\n\"')(\u201d"), max_size=30))
+def test_sentences_hold_all_that_is_said_and_stay_themselves_as_one_text(text: str) -> None:
+    sentences = split_sentences(text)
+    assert " ".join(sentences).split() == text.split()
+    assert split_sentences(Tweet("t", (), (), proxy=sentences).proxy_text) == sentences
+
+
+def test_a_long_text_takes_no_longer_than_its_length() -> None:
+    started = time.monotonic()
+    for text in ("." + " " * 10**5 + "a", '."' * 10**5, "." + '"' * 10**5, ". A" * 10**5, " \n" * 10**5):
+        split_sentences(text)
+    assert time.monotonic() - started < 10
+
+
+def test_fields_end_sentences_and_every_sentence_has_an_end(tmp_path: Path) -> None:
+    said = {
+        "captions": ["a man. A dog", "a kite!", "  "],
+        "caption_blip2": "mr. X on\ntv",
+        "emotion": 'It is calm. It says "go."',
+        "description": "",
+        "other": {"anything": 1},
+    }
+    file = write(tmp_path, {"1.jpg": said, "2.jpg": {"captions": [], "emotion": " "}})
+    assert read_proxies(file, ("captions", "emotion")) == {
+        "1.jpg": ("a man. A dog.", "a kite!", "It is calm.", 'It says "go."'),
+    }  # and nothing of the other: nothing is said of it
+    write(tmp_path, {"1.jpg": said})
+    assert read_proxies(file, ("caption_blip2", "description")) == {"1.jpg": ("mr. X on tv.",)}
+    with pytest.raises(DataError, match=r"record '1\.jpg': no faces$"):
+        read_proxies(file, ("captions", "faces"))
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         ([], "Input should be an object"),
         ({"1.jpg": []}, "record '1.jpg': Input should be"),
+        (
+            {"1.jpg": {"caption": "", "faces": [], "captions": "a"}},
+            "record '1.jpg': captions: Input should be a valid array",
+        ),
         ({"1.jpg": {"caption": 3}}, "record '1.jpg': caption: Input should be a valid string"),
         ({"1.jpg": {"caption": "A dog."}}, "record '1.jpg': no faces"),
         ({"1.jpg": {"faces": []}}, "record '1.jpg': no caption"),

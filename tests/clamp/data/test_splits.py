@@ -12,6 +12,7 @@ from PIL import Image
 
 from clamp.config import ConfigError, DataConfig, SyntheticConfig
 from clamp.data import SPLITS, DataError, data_manifest, load_splits
+from clamp.data.labels import Labels
 
 SMALL = DataConfig(synthetic=SyntheticConfig(train=12, dev=5, test=7))
 
@@ -130,3 +131,25 @@ def test_images_may_lie_in_the_common_folder(root: Path) -> None:
 
 def test_generated_images_are_pixels() -> None:
     assert all(isinstance(tweet.image, np.ndarray) for tweet in load_splits(SMALL, None).test)
+
+
+def test_data_of_ones_own_need_no_test_tweets(root: Path) -> None:
+    folder = root / "twitter2015"
+    (folder / "test.json").unlink()
+    splits = load_splits(DataConfig(name="own"), folder)
+    assert (len(splits.train), splits.test) == (1, [])
+    assert set(splits.loaded) == {"train", "dev"}
+    assert splits.loaded["dev"].images.read == 1
+    assert "twitter2015/test.json" not in splits.manifest
+    with pytest.raises(DataError, match=r"no annotations: none of test\.json"):
+        load_splits(DataConfig(name="twitter2015"), root)
+
+
+def test_what_labels_mean_is_part_of_the_manifest(root: Path) -> None:
+    data, folder = DataConfig(name="own", visual="none"), root / "twitter2015"
+    plain = load_splits(data, folder).manifest
+    assert load_splits(data, folder, Labels()).manifest == plain
+    mapped = load_splits(data, folder, Labels({"pos": "NEG"}))
+    assert mapped.manifest != plain
+    assert mapped.manifest == data_manifest(data, folder, Labels({"pos": "NEG"}))
+    assert [aspect.polarity for aspect in mapped.train[0].aspects] == ["NEG"]

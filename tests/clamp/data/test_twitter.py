@@ -12,6 +12,7 @@ from PIL import Image
 
 from clamp.data import ANNOTATION_SHA256, POLARITIES, SPLITS, Aspect, DataError, Tweet, load_twitter
 from clamp.data.files import file_sha256
+from clamp.data.twitter import image_folder, load_split
 
 ROW_HEADER = "index\t#1 Label\t#2 ImageID\t#3 String\t#3 String\n"
 
@@ -40,7 +41,7 @@ def test_the_three_forms_give_the_same_tweet(tmp_path: Path, name: str, content:
 
 
 def test_a_folder_without_annotations(tmp_path: Path) -> None:
-    expected = r"no annotations: none of dev\.json, dev\.txt, dev\.tsv is there$"
+    expected = r"no annotations: none of dev\.json, dev\.txt, dev\.conll, dev\.tsv, valid\.json, .* is there$"
     (tmp_path / "dev.json").mkdir()
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError, match=f"^{folder}: {expected}"):
@@ -164,3 +165,35 @@ def test_real_images_of_the_sample_are_found(data_root: Path, caplog: pytest.Log
         ("twitter2017", "test"): 1,
     }
     assert len(caplog.messages) == len(COUNTS)
+
+
+@pytest.mark.parametrize("name", ["valid.txt", "val.json", "validation.tsv"])
+def test_the_second_split_has_several_names(tmp_path: Path, name: str) -> None:
+    content = {
+        "valid.txt": "IMGID:1\nJoe B-NEG\nran O\n",
+        "val.json": json.dumps([json_record("1.jpg")]),
+        "validation.tsv": ROW_HEADER + "0\t0\t1.jpg\t$T$ ran\tJoe\n",
+    }
+    (tmp_path / name).write_text(content[name])
+    (tweet,) = load_twitter(tmp_path, "dev", visual="none")
+    assert (tweet.words, tweet.aspects) == (("Joe", "ran"), (Aspect(0, 1, "NEG"),))
+
+
+def test_images_are_found_whatever_their_suffix_and_counted(tmp_path: Path) -> None:
+    root = tmp_path / "tw"
+    root.mkdir()
+    names = ["a", "b.jpg", "c.png", "d.jpg", "e.png"]
+    (root / "train.json").write_text(json.dumps([json_record(name) for name in names]))
+    images = tmp_path / "tw_images"
+    images.mkdir()
+    for file in ("a.jpeg", "b.png", "c.png"):
+        Image.new("RGB", (5, 5)).save(images / file)
+    whole = tmp_path / "whole.jpg"
+    Image.new("RGB", (64, 64)).save(whole)
+    (images / "d.jpg").write_bytes(whole.read_bytes()[:-2])
+    loaded = load_split(root, "train")
+    assert image_folder(root) == images
+    assert [tweet.image and tweet.image.name for tweet in loaded.tweets] == ["a.jpeg", "b.png", "c.png", "d.jpg", None]
+    counts = loaded.images
+    assert (counts.read, counts.truncated, counts.absent, counts.unread) == (4, 1, 1, 0)
+    assert str(counts) == f"4 read (1 of them cut short), 1 absent, 0 unread ({images / 'e.png'}: no such file)"

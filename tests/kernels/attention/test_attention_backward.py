@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 pytest.importorskip("triton")
 
 from kernels import launch, reference
-from kernels.attention import api, tiles
-from kernels.attention import backward as backward_module
-from kernels.attention.backward import Config, backward, configure
+from kernels.attention import api, configs, tiles
+from kernels.attention.backward import allocate, backward
+from kernels.attention.configs import BackwardConfig, LoopConfig
+from kernels.attention.inputs import Inputs
 
-ONE_KERNEL = (Config(32, 32, 4, 1), None)
-TWO_KERNELS = (Config(16, 64, 4, 1), Config(32, 32, 4, 1))
+ONE_KERNEL = BackwardConfig(LoopConfig(32, 32, 4, 1))
+TWO_KERNELS = BackwardConfig(LoopConfig(16, 64, 4, 1), LoopConfig(32, 32, 4, 1))
 GRADIENTS = ("dq", "dk", "dv", "dbias")
 
 
@@ -63,21 +64,12 @@ class Problem:
 
     def backward(self, out: torch.Tensor, lse: torch.Tensor) -> dict[str, torch.Tensor]:
         """What the kernels make of it."""
+        inputs = Inputs(
+            self.q, self.k, self.v, self.key_mask, self.key_bias, self.scale, self.dropout_p,
+            torch.tensor(self.seed) if self.dropout_p else None, self.dmass is not None, self.query_mask,
+        )  # fmt: skip
         gradients = backward(
-            self.dout,
-            self.dmass,
-            self.q,
-            self.k,
-            self.v,
-            self.key_mask,
-            self.key_bias,
-            out.to(self.q.dtype),
-            lse.float(),
-            self.scale,
-            self.dropout_p,
-            torch.tensor(self.seed) if self.dropout_p else None,
-            self.query_mask,
-            self.key_bias is not None,
+            self.dout, self.dmass, out.to(self.q.dtype), lse.float(), self.key_bias is not None, *inputs
         )
         named = dict(zip(GRADIENTS, gradients, strict=True))
         if self.key_bias is None:
@@ -142,12 +134,12 @@ def assert_parity(a: Problem, tolerance: float = 1e-5) -> None:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Either way to the gradients, whatever the shape would choose."""
 
-    def chosen(arch: int, dtype: torch.dtype, Lq: int, D: int) -> tuple[Config, Config | None]:
+    def chosen(arch: int, dtype: torch.dtype, Lq: int, D: int) -> BackwardConfig:
         if request.param == "two kernels":
             return TWO_KERNELS
-        return Config(max(32, backward_module.triton.next_power_of_2(Lq)), 32, 4, 1), None
+        return BackwardConfig(LoopConfig(max(32, 1 << (Lq - 1).bit_length()), 32, 4, 1))
 
-    monkeypatch.setattr(backward_module, "configure", chosen)
+    monkeypatch.setattr(configs, "backward", chosen)
 
 
 EVERYTHING = "key mask, bias, mass, query mask, dropout"
@@ -235,9 +227,9 @@ def test_parity_with_everything_on(
     a.key_bias[torch.rand(batch, keys) < 0.2] = -math.inf
     with pytest.MonkeyPatch.context() as patch:
         if two_kernels:
-            patch.setattr(backward_module, "configure", lambda *_: TWO_KERNELS)
+            patch.setattr(configs, "backward", lambda *_: TWO_KERNELS)
         else:
-            patch.setattr(backward_module, "configure", lambda *_: (Config(64, 16, 4, 1), None))
+            patch.setattr(configs, "backward", lambda *_: BackwardConfig(LoopConfig(64, 16, 4, 1)))
         out, lse, expected = a.reference()
         actual = a.backward(out, lse)
     for name, found in errors(actual, expected).items():
@@ -360,7 +352,8 @@ def test_strides_change_nothing() -> None:
 
 def test_gradients_lie_in_memory_as_their_inputs_do() -> None:
     a = problem(2, 3, 5, 6, 16, "bias")
-    gradients = backward_module.allocate(a.q, a.k.contiguous(), a.v[:, :1].expand_as(a.v), a.key_bias, True)
+    inputs = Inputs(a.q, a.k.contiguous(), a.v[:, :1].expand_as(a.v), None, a.key_bias, 1.0, 0.0, None, False, None)
+    gradients = allocate(None, None, None, None, True, *inputs)
     assert gradients[0].stride() == a.q.stride() != a.q.contiguous().stride()
     assert gradients[1].stride() == a.k.contiguous().stride()
     assert gradients[2].shape == a.v.shape
@@ -448,5 +441,5 @@ def test_one_program_takes_all_queries_where_there_is_one_kernel() -> None:
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             for queries in range(1, 200):
                 for width in (16, 59, 64, 65, 72, 100, 128):
-                    config, second = configure(arch, dtype, queries, width)
+                    config, second = configs.backward(arch, dtype, queries, width)
                     assert second is not None or config.block_q >= queries

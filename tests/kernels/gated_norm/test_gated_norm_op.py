@@ -20,6 +20,7 @@ import triton.language as tl  # noqa: E402
 
 import kernels  # noqa: E402
 from kernels import philox  # noqa: E402
+from kernels.gated_norm import kernels as kernel_module  # noqa: E402
 from kernels.gated_norm import op  # noqa: E402
 from kernels.launch import launch  # noqa: E402
 
@@ -181,8 +182,8 @@ def test_drops_what_philox_says(shape: tuple[int, ...]) -> None:
 
 @triton.jit
 def keep_kernel(p_seed, p_keep, first_row, threshold, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    b_row_R1 = (tl.arange(0, ROWS).to(tl.int64) + tl.load(first_row))[:, None]
-    b_keep = op._keep(tl.load(p_seed), b_row_R1, threshold, COLUMNS)
+    b_row_M1 = (tl.arange(0, ROWS).to(tl.int64) + tl.load(first_row))[:, None]
+    b_keep = kernel_module.keep_mask(tl.load(p_seed), b_row_M1, threshold, COLUMNS)
     tl.store(p_keep + tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :], b_keep)
 
 
@@ -249,7 +250,7 @@ def test_partial_sums_are_added_up(programs: int) -> None:
     partials = torch.randn(programs, 2, 11, device=DEVICE)
     dweight, dbias = torch.empty(2, 11, device=DEVICE)
     launch(
-        op.gated_norm_bwd_sum_kernel, (2,), partials, dweight, dbias, programs,
+        kernel_module.gated_norm_bwd_sum_kernel, (2,), partials, dweight, dbias, programs,
         WIDTH=11, ROWS=256, COLUMNS=8, num_warps=8,
     )  # fmt: skip
     torch.testing.assert_close(torch.stack([dweight, dbias]), partials.sum(dim=0), rtol=1e-5, atol=1e-5)

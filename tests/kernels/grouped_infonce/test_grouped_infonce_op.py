@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 pytest.importorskip("triton")
 
 import kernels
+from kernels.grouped_infonce import kernels as kernel_module
 from kernels.grouped_infonce import op
 from kernels.launch import launch
 
@@ -307,10 +308,10 @@ def test_any_number_of_groups_is_added_up(count: int) -> None:
     active_G = (torch.rand(count) < 0.5).float().to(DEVICE)
     mean, part, total = torch.empty(3, device=DEVICE)
     launch(
-        op.grouped_infonce_fwd_mean_kernel, (1,),
+        kernel_module.grouped_infonce_fwd_mean_kernel, (1,),
         losses_G, active_G, mean, part, count, BLOCK=1024, num_warps=4,
     )  # fmt: skip
-    launch(op.grouped_infonce_bwd_sum_kernel, (1,), losses_G, total, count, BLOCK=1024, num_warps=4)
+    launch(kernel_module.grouped_infonce_bwd_sum_kernel, (1,), losses_G, total, count, BLOCK=1024, num_warps=4)
     number = active_G.sum().clamp(min=1)
     torch.testing.assert_close(part, 1 / number)
     torch.testing.assert_close(mean, losses_G.sum() / number, rtol=1e-5, atol=1e-6)

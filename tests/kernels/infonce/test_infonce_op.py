@@ -372,7 +372,7 @@ def test_large_tiles(assert_as_accurate_as_torch: Callable[..., None], count: in
     """What batches beyond `tiles.SMALL` get, with padded blocks."""
     a_ND, b_ND = pairs(count, 32, torch.float16)
     chosen = tiles._tiles(a_ND, b_ND)
-    assert min(chosen.BLOCK_M, chosen.BLOCK_N) >= 128
+    assert min(chosen.BLOCK_M, chosen.BLOCK_K) >= 128
     mask_N = torch.rand(count, device=DEVICE) < 0.8 if masked else None
     tensors = (a_ND, b_ND, torch.tensor(14.0, device=DEVICE))
     assert_as_accurate_as_torch(operator(mask_N, mode=mode), *tensors, dtype=torch.float16)

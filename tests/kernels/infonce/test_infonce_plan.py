@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.infonce.plan import MODES, Footprint, plan
+from kernels.dispatch import Mode
+from kernels.infonce.plan import Footprint, plan
 
 FOOTPRINT = Footprint(saved_bytes=4, block_bytes=2, row_block=8192, column_block=32768)
 
@@ -23,7 +26,7 @@ footprints = st.builds(
 
 @given(
     count=st.integers(0, 2**21),
-    mode=st.sampled_from(MODES),
+    mode=st.sampled_from(get_args(Mode)),
     workspace_bytes=st.integers(0, 2**34),
     differentiable=st.booleans(),
     footprint=footprints,
@@ -45,7 +48,7 @@ def test_what_is_planned_fits(
     assert chosen.row_block <= footprint.row_block
     assert chosen.column_block <= footprint.column_block
     assert chosen.row_block % 128 == chosen.column_block % 128 == 0
-    assert chosen.mode in MODES[1:]
+    assert chosen.mode in get_args(Mode)[1:]
     assert mode in ("auto", chosen.mode) or (mode == "save" and not differentiable)
     assert chosen.mode != "resident" or footprint.resident
 

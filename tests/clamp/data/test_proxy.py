@@ -48,7 +48,7 @@ def test_faces_become_a_sentence(tmp_path: Path, faces: list[Any], sentence: str
         (" \n\t ", ()),
         ("a kite", ("a kite",)),
         ("It is grey. It rains! Does it? Yes", ("It is grey.", "It rains!", "Does it?", "Yes")),
-        ("no capital. follows, v. 1.5", ("no capital. follows, v. 1.5",)),
+        ("no capital. follows, v. 1.5. iOS", ("no capital. follows, v. 1.5. iOS",)),
         ('He says "No." "Yes!" (They shout.) [Loudly.]', ('He says "No."', '"Yes!"', "(They shout.)", "[Loudly.]")),
         ("\u201cNo.\u201d \u2018Yes.\u2019 It", ("\u201cNo.\u201d", "\u2018Yes.\u2019", "It")),
         ("two\nlines\r\n\nof  one text", ("two", "lines", "of one text")),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clamp.config import ConfigError
+from clamp.data.schema import DataError
 from clamp.system.command_line import gpu_share, positive
 
 if TYPE_CHECKING:
@@ -23,24 +24,31 @@ a corpus:    clamp predict --model DIR tweets.jsonl --images photos/ --out found
 """
 
 _DETAILS = """\
-The corpus is .jsonl, .csv with a header, or .parquet (which needs pyarrow: pip install "clamp-repro[parquet]"); the
-output is any of the three, as its name says. A record has
+The corpus is .jsonl, a table with a header (.csv; commas, semicolons or tabs), .parquet (which needs pyarrow: pip
+install "clamp-repro[parquet]"), or annotated tweets (.json, .txt, .conll, .tsv), whose annotations are left aside; the
+output is .jsonl, .csv, .parquet or .conll, as its name says. A record has
   text    the tweet; or else
-  words   the tweet split into words, a list (in CSV: as JSON)
+  words   the tweet split into words, a list (in a table: as JSON or Python writes it)
   id      its name in the output; without one, its line (in Parquet: its row)
-  image   a file under --images; without one the tweet is predicted from its words
+  image   a file under --images, or its content as in the data sets of Hugging Face; without one the tweet is predicted
+          from its words
   proxy   what was said of the image, for models that read that in place of it
-and other fields are ignored. The output has, in the same order: id, words, words_read (a model reads only so many), and
-aspects: start and end (words), text, polarity, its probability, the probabilities of all three, start_char and end_char
-(where the record had text), and with --regions the regions of the image that the aspect's words attended to most. In
-CSV, words and aspects are JSON.
+  aspects the aspects whose polarity is asked for, [{"start": 1, "end": 3}] in words, or {"start_char", "end_char"} in
+          the text, the end exclusive; without it aspects are found
+  target  the aspect whose polarity is asked for, where the text has $T$ in its place
+and other fields are ignored; usual other names (image_id, tweet, sentence, tokens, ...) are taken, and said. The output
+has, in the same order: id, words, words_read (a model reads only so many), aspects: start and end (words), text,
+polarity, its probability, the probabilities of all three, start_char and end_char (where the record had text), and with
+--regions the regions of the image that the aspect's words attended to most; and image: read, truncated (read, though it
+lacks its end), absent, unread and why, none, or not used (the model reads none). In CSV, words and aspects are JSON.
 
-A record that cannot be used is named in OUT.errors.jsonl, with its line and the reason, and the others are predicted.
-However the command is stopped, give it again to go on: what is done lies in OUT.unfinished/ until all is, and OUT
-appears when it is complete, in the place of an older file of that name.
+A tweet whose image is absent or cannot be read is predicted from its words. A record that cannot be used is named in
+OUT.errors.jsonl, with its line and the reason, and the others are predicted. However the command is stopped, give it
+again to go on: what is done lies in OUT.unfinished/ until all is, and OUT appears when it is complete, in the place of
+an older file of that name.
 
 exit code: 0 all records were predicted; 1 some were left out and are named in OUT.errors.jsonl; 2 nothing can be done
-with this model, corpus or output, and one line says why; 130 interrupted
+with this model, corpus or output, and one line says why; 130 interrupted, 143 terminated
 """
 
 
@@ -63,6 +71,11 @@ def add(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print the prediction of --text as JSON")
     command.add_argument(
         "--images", type=Path, metavar="DIR", help="the folder of the corpus's images (default: that of the corpus)"
+    )
+    command.add_argument(
+        "--skip-without-image",
+        action="store_true",
+        help="leave out tweets of the corpus whose image is absent or cannot be read, and name them among the errors",
     )
     command.add_argument("--out", type=Path, metavar="OUT", help="where the predictions of the corpus go")
     command.add_argument("--regions", action="store_true", help="also tell where in the image the model looked")
@@ -107,6 +120,7 @@ def _check(options: argparse.Namespace) -> None:
     one = {"--image": options.image, "--proxy": options.proxy, "--json": options.json or None}
     many = {
         "--images": options.images, "--out": options.out, "--batch-size": options.batch_size,
+        "--skip-without-image": options.skip_without_image or None,
         "--engine": options.engine, "--address": options.address, "--gpus-per-task": options.gpus_per_task,
     }  # fmt: skip
     unused, other = (many, "a file of tweets") if options.corpus is None else (one, "--text")
@@ -120,7 +134,17 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _predict_one(predictor: Predictor, options: argparse.Namespace) -> int:
+    from clamp.inference.forward import reads_pixels, reads_proxies
+
+    architecture = predictor.model.config.architecture
+    if options.image is not None and not reads_pixels(predictor.model):
+        other = " but what was said of it: give that with --proxy" if reads_proxies(predictor.model) else ""
+        raise ConfigError(f"--image: this {architecture} model reads no image{other}")
+    if options.proxy is not None and not reads_proxies(predictor.model):
+        raise ConfigError(f"--proxy: this {architecture} model reads nothing that was said of an image")
     found = predictor(options.text, options.image, proxy=options.proxy, regions=options.regions)
+    if options.image is not None and found.image not in ("read", "truncated"):
+        raise DataError(options.image, None, "no such file" if found.image == "absent" else found.image)
     print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else found)
     return 0
 
@@ -131,11 +155,19 @@ def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
 
     from clamp.corpus.job import predict_corpus
     from clamp.corpus.ray import predict_corpus_on_ray
+    from clamp.corpus.readers import notes_on
     from clamp.corpus.request import Request
 
     request = Request(
-        options.corpus, options.out, options.images or options.corpus.parent, options.regions, options.batch_size or 32
+        options.corpus,
+        options.out,
+        options.images or options.corpus.parent,
+        options.regions,
+        options.batch_size or 32,
+        options.skip_without_image,
     )
+    for note in notes_on(options.corpus):
+        print(f"{options.corpus.name}: {note}", file=sys.stderr)
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to all but the model
     with tqdm(unit=" tweets", disable=None) as bar:
         if options.engine == "ray":
@@ -148,4 +180,8 @@ def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
     done = f"{summary.rows - summary.left_out} tweets predicted: {options.out}"
     left_out = f"; {summary.left_out} left out, see {request.errors}" if summary.left_out else ""
     print(done + left_out, file=sys.stderr)
+    print(
+        "images: " + (", ".join(f"{n} {state}" for state, n in sorted(summary.images.items())) or "none"),
+        file=sys.stderr,
+    )
     return 1 if summary.left_out else 0

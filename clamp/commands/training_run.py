@@ -34,6 +34,7 @@ from clamp.config_file import read_object, read_overrides
 from clamp.data import data_manifest, load_splits
 from clamp.data.own_data import has_proxies, proxy_fields
 from clamp.data.splits import Splits
+from clamp.data.twitter import image_folder
 from clamp.encoders import locate_weights, one_line_errors
 from clamp.inference.model_card import model_card
 from clamp.system.files import locked, written
@@ -74,7 +75,7 @@ def _vision_by_what_is_there(data: Path, architecture: str) -> str:
         return "none"
     if has_proxies(data) or architecture == "caption_concat":
         return "proxy"
-    return "conv" if (data / "images").is_dir() else "none"
+    return "none" if image_folder(data) is None else "conv"
 
 
 def _data_config(data: Path, how: str) -> DataConfig:

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic_core import to_json
@@ -39,12 +42,13 @@ _TOGETHER = 8  # batches whose tags are decoded at once
 _STATE = "state.json"
 
 
-@dataclass(frozen=True)
-class Summary:
-    """How many rows there were, and how many of them were left out and named in the file of errors."""
+class Summary(NamedTuple):
+    """How many rows there were, how many of them were left out and named in the file of errors, and what became of the
+    images of the others: how many tweets each state has (clamp.inference.forward)."""
 
     rows: int
     left_out: int
+    images: Mapping[str, int]
 
 
 def predict_corpus(predictor: Predictor, request: Request, on_rows: Callable[[int], None] | None = None) -> Summary:
@@ -87,6 +91,7 @@ def begun(predictor: Predictor, request: Request) -> Iterator[int]:
         "model": predictor.fingerprint(),
         "images": str(request.images.resolve()),
         "regions": request.regions,
+        "skip_without_image": request.skip_without_image,
         "window": WINDOW,
     }
     with _held(request):
@@ -112,6 +117,8 @@ def _check(request: Request) -> None:
         pyarrow_for(request.out)
     if request.out.resolve() == request.source.resolve():
         raise ConfigError(f"{request.out}: the output would overwrite the corpus")
+    if request.regions and request.out.suffix == ".conll":
+        raise ConfigError(f"{request.out}: CoNLL has no place for regions")
     for file in (request.out, request.errors):
         if file.is_dir():
             raise ConfigError(f"{file}: is a folder")
@@ -181,7 +188,7 @@ def _written_windows(
             if step.ends:
                 _store(request, step.window, predictions, faults)
                 predictions, faults = {}, {}
-            yield len(step.records) + len(step.faults)
+            yield len(step.records) - len(step.unjudged) + len(step.faults)
 
 
 @contextmanager
@@ -197,9 +204,12 @@ def _little_garbage() -> Iterator[None]:
 def _predictions(
     decoder: PredictionDecoder, waiting: Sequence[tuple[WindowBatch, OutputArrays]]
 ) -> dict[int, Prediction]:
-    records = [record for step, _ in waiting for record in step.records]
-    order = [index for step, _ in waiting for index in step.order]
-    return dict(zip(order, decoder.decode([seen for _, seen in waiting], records), strict=True))
+    steps = [step for step, _ in waiting]
+    records = [record for step in steps for record in step.records]
+    images = [image for step in steps for image in step.images]
+    places = [None if k in step.unjudged else place for step in steps for k, place in enumerate(step.order)]
+    found = decoder.decode([seen for _, seen in waiting], records, images)
+    return {place: prediction for place, prediction in zip(places, found, strict=True) if place is not None}
 
 
 def _store(request: Request, window: int, predictions: dict[int, Prediction], faults: dict[int, str]) -> None:
@@ -231,13 +241,33 @@ def merge(request: Request, rows: int) -> Summary:
     windows = range(window_count(rows))
     errors = [part for part in map(request.part_errors, windows) if part.exists()]
     left_out = sum(part.read_bytes().count(b"\n") for part in errors)
+    images = _states_of_images(map(request.part, windows))
+    if images.total() + left_out != rows:
+        raise DataError(
+            request.source, None,
+            f"{images.total()} of {rows} rows predicted and {left_out} named: {request.folder} is damaged, remove it",
+        )  # fmt: skip
     if errors:
         _merge(request, merge_json, request.errors, errors)
     else:
         request.errors.unlink(missing_ok=True)  # of an earlier prediction
     _merge(request, MERGERS[request.out.suffix], request.out, [request.part(window) for window in windows])
     _remove(request)
-    return Summary(rows, left_out)
+    return Summary(rows, left_out, dict(images))
+
+
+_LAST_FIELD = re.compile(rb'"image":"((?:[^"\\]|\\.)*)"\}\n$')
+
+
+def _states_of_images(parts: Iterable[Path]) -> Counter[str]:
+    """What became of the image of every tweet in the parts: their last field, read without the rest."""
+    states: Counter[str] = Counter()
+    for part in parts:
+        with part.open("rb") as lines:
+            for line in lines:
+                found = _LAST_FIELD.search(line)
+                states[found[1].decode().partition(":")[0] if found else ""] += 1
+    return states
 
 
 def _merge(request: Request, merger: Merger, file: Path, parts: Sequence[Path]) -> None:

@@ -161,7 +161,8 @@ def _live(
     work: Callable[[Exchange[Any]], Iterable[object]], questions: _Channel, answers: _Channel, depth: int
 ) -> None:
     """The life of the process that works."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the one that answers ends the other
+    for stop in (signal.SIGINT, signal.SIGTERM):  # may reach both; the one that answers ends the other
+        signal.signal(stop, signal.SIG_IGN)
     end_with_parent()  # else what is killed would leave a process behind that waits forever for its answers
     torch.set_num_threads(1)
     try:

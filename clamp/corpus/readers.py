@@ -1,22 +1,31 @@
-"""The rows of a corpus in JSON lines, CSV or Parquet, one at a time, however many there are."""
+"""The rows of a corpus in JSON lines, a table, Parquet or annotated tweets, one at a time, however many there are."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import csv
+import io
 import json
+import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
 from clamp.config import ConfigError
+from clamp.data.annotations import SUFFIXES, read_annotations
+from clamp.data.files import encoding_of
+from clamp.data.labels import Labels, UnknownLabel
 from clamp.data.schema import DataError
-from clamp.inference.request_record import CorpusRow
+from clamp.inference.request_record import CorpusRow, named_fields
 
 LONGEST_LINE = 2**20  # bytes: a file without line ends must not fill the memory
-_COLUMNS = ("id", "text", "words", "image", "proxy")
-_PARQUET_ROWS = 1024  # read at a time
+_MOST_LINES = 1000  # of a table's row: a tweet has fewer, an open quote may have any number
+_SEPARATORS = (",", ";", "\t")
+_PARQUET_ROWS = 256  # read at a time; with their images, where those are in it
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
 class _Unreadable(Exception):
@@ -24,39 +33,101 @@ class _Unreadable(Exception):
 
 
 class _Lines:
-    """Lines of bytes and how many were read; _Unreadable for one that is too long, and then the lines after it."""
+    """Lines of bytes, the number of the last one, and those that were taken back to be read again.
+
+    _Unreadable for one that is too long, and then the lines after it.
+    """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.number = stream, 0
+        self._stream, self.number = stream, 0
+        self._again: deque[bytes | None] = deque()  # None: a line that was too long to keep
+        self.taken: list[bytes | None] = []  # since the last call of `begin`
+
+    def begin(self) -> None:
+        """A row begins."""
+        self.taken = []
+
+    def take_back_all_but_one(self) -> None:
+        """Have the lines of this row, but its first, read again."""
+        self._again.extendleft(reversed(self.taken[1:]))
+        self.number -= len(self.taken) - 1
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> bytes:
-        line = self.stream.readline(LONGEST_LINE + 1)
-        if not line:
+        line = self._again.popleft() if self._again else self._stream.readline(LONGEST_LINE + 1)
+        if line == b"":
             raise StopIteration
         self.number += 1
-        if len(line) <= LONGEST_LINE:
-            return line
-        while line and not line.endswith(b"\n"):
-            line = self.stream.readline(LONGEST_LINE)
-        raise _Unreadable(f"longer than {LONGEST_LINE} bytes")
+        if line is not None and len(line) > LONGEST_LINE:
+            while line and not line.endswith(b"\n"):
+                line = self._stream.readline(LONGEST_LINE)
+            line = None
+        self.taken.append(line)
+        if line is None:
+            raise _Unreadable(f"longer than {LONGEST_LINE} bytes")
+        if len(self.taken) > _MOST_LINES:
+            raise _Unreadable(f"a row of more than {_MOST_LINES} lines")
+        return line
+
+
+class _Recoded(io.RawIOBase):
+    """A stream in another encoding, as UTF-8."""
+
+    def __init__(self, stream: IO[bytes], encoding: str) -> None:
+        self._text = io.TextIOWrapper(stream, encoding, newline="")
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return self._text.readline(-1 if size is None else size).encode("utf-8", "surrogatepass")
 
 
 def read_rows(file: Path) -> Iterator[CorpusRow]:
-    """Every row of a .jsonl, .csv (with a header) or .parquet file; blank lines are none.
+    """Every row of a corpus; blank lines are none.
 
-    DataError where the file itself cannot be read. A row that cannot be read says so, and the rest follow.
+    A corpus is .jsonl, a table with a header (.csv, .tsv), .parquet, or annotated tweets in any of their forms, whose
+    annotations are left aside. DataError where the file itself cannot be read. A row that cannot be read says so, and
+    the rest follow.
     """
-    reader = _READERS.get(file.suffix)
-    if reader is None:
-        raise DataError(file, None, f"its name ends in none of {', '.join(_READERS)}")
+    reader = _reader(file)
     try:
         with file.open("rb") as stream:
             yield from reader(file, stream)
     except OSError as error:
         raise DataError(file, None, error.strerror or str(error)) from None
+    except UnicodeError as error:
+        raise DataError(file, None, f"not {getattr(error, 'encoding', 'text')}: {error}") from None
+
+
+def notes_on(file: Path) -> list[str]:
+    """What was taken for granted in reading a table: its separator, and which columns the fields are from."""
+    if _reader(file) is not _table_rows:
+        return []
+    with file.open("rb") as stream:
+        _, lines = _decoded_lines(stream)
+        separator, header = _header(file, lines)
+    fields = named_fields(header)
+    renamed = [f"{field} from column {column!r}" for field, column in fields.items() if field != column]
+    names = {";": "semicolons", "\t": "tabs"}
+    return ([f"columns are separated by {names[separator]}"] if separator in names else []) + renamed
+
+
+def _reader(file: Path) -> Callable[[Path, IO[bytes]], Iterator[CorpusRow]]:
+    if file.suffix == ".tsv":
+        return _annotated_rows if _is_table_of_targets(file) else _table_rows
+    reader = _READERS.get(file.suffix)
+    if reader is None:
+        raise DataError(file, None, f"its name ends in none of {', '.join(CORPUS_SUFFIXES)}")
+    return reader
+
+
+def _is_table_of_targets(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(200)
+        return start.decode(encoding_of(start), "ignore").split("\t")[0].strip().casefold() == "index"
+    except OSError:
+        return False
 
 
 def pyarrow_for(file: Path) -> ModuleType:
@@ -68,11 +139,17 @@ def pyarrow_for(file: Path) -> ModuleType:
     return pyarrow
 
 
+def _decoded_lines(stream: IO[bytes]) -> tuple[str, _Lines]:
+    """The lines in UTF-8, without the byte order mark, whatever the file is in."""
+    encoding = encoding_of(stream.read(4))
+    stream.seek(3 if encoding == "utf-8-sig" else 0)
+    return encoding, _Lines(_Recoded(stream, encoding) if encoding == "utf-16" else stream)  # type: ignore[arg-type]
+
+
 def _json_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
-    if stream.read(3) != b"\xef\xbb\xbf":  # the byte order mark that some editors write
-        stream.seek(0)
-    lines = _Lines(stream)
+    _, lines = _decoded_lines(stream)
     while True:
+        lines.begin()
         try:
             line = next(lines)
         except StopIteration:
@@ -84,61 +161,100 @@ def _json_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
                 yield CorpusRow(lines.number, line)
 
 
-def _csv_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
-    lines = _Lines(stream)
-    # decoded so that a byte that is no UTF-8 spoils its own row only
-    rows = csv.reader(_Decoded(lines))
-    try:
-        header = _header(file, next(rows, []))
-    except (csv.Error, _Unreadable) as error:
-        raise DataError(file, None, f"header: {error}") from None
+def _table_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
+    _, lines = _decoded_lines(stream)
+    separator, header = _header(file, lines)
+    columns = named_fields(header)
+    if not {"text", "words"} & set(columns):
+        raise DataError(file, None, "the header names no column text or words, nor tweet or sentence")
+    if len(set(header)) < len(header):
+        raise DataError(file, None, "the header names a column twice")
+    places = {field: header.index(column) for field, column in columns.items()}
     while True:
+        lines.begin()
         first = lines.number + 1
         try:
-            cells = next(rows)
+            cells = _cells(lines, separator, len(header))
             if cells:
-                yield CorpusRow(first, _fields(header, cells))
+                yield CorpusRow(first, _fields(places, cells))
         except StopIteration:
             return
-        except (csv.Error, _Unreadable) as error:
+        except _Unreadable as error:
             yield CorpusRow(first, b"", str(error))
 
 
-class _Decoded:
-    """The lines as text; what is no UTF-8 in them becomes lone surrogates."""
-
-    def __init__(self, lines: _Lines) -> None:
-        self.lines = lines
-
-    def __iter__(self) -> _Decoded:
-        return self
-
-    def __next__(self) -> str:
-        return next(self.lines).decode("utf-8", "surrogateescape")
-
-
-def _header(file: Path, cells: Sequence[str]) -> list[str]:
-    names = [cell.removeprefix("\ufeff").strip() for cell in cells]
-    if not {"text", "words"} & set(names):
-        raise DataError(file, None, "the header names no column text or words")
-    if len(set(names)) < len(names):
-        raise DataError(file, None, "the header names a column twice")
-    return names
+def _header(file: Path, lines: _Lines) -> tuple[str, list[str]]:
+    """The separator under which the first line names a text, and the names of the columns."""
+    try:
+        text = next(lines, b"").decode("utf-8", "replace")
+        found = {sign: next(csv.reader([text], delimiter=sign), []) for sign in _SEPARATORS}
+    except (csv.Error, _Unreadable) as error:
+        raise DataError(file, None, f"header: {error}") from None
+    known = [sign for sign in _SEPARATORS if {"text", "words"} & set(named_fields(found[sign]))]
+    separator = max(known or _SEPARATORS[:1], key=lambda sign: len(found[sign]))
+    return separator, [cell.strip() for cell in found[separator]]
 
 
-def _fields(header: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
-    """A row's fields by name, those that are empty left out; its words are a JSON list."""
-    if len(cells) != len(header):
-        raise _Unreadable(f"{len(cells)} fields instead of {len(header)}")
+def _cells(lines: _Lines, separator: str, count: int) -> list[str]:
+    """The cells of the next row. _Unreadable names its fault, and where a quote was open the lines after it follow.
+
+    A row of several lines has a quoted line end in it, or a quote that was never closed. It is the second where the
+    quote does not end before a separator, where the file ends first, and where the cells are not as many as they
+    should be.
+    """
+    decoded = (line.decode("utf-8", "surrogateescape") for line in lines)
+    try:
+        cells = next(csv.reader(decoded, delimiter=separator, strict=True))
+        fault = f"{len(cells)} fields instead of {count}" if cells and len(cells) != count else ""
+    except csv.Error as error:
+        cells, fault = [], str(error)
+    except _Unreadable as error:
+        if len(lines.taken) <= 1:
+            raise
+        cells, fault = [], str(error)
+    if fault and len(lines.taken) > 1:
+        lines.take_back_all_but_one()
+        raise _Unreadable(f"a quote opens here and is not closed where its cell ends ({fault})")
+    if fault and not cells:
+        cells = _leniently((lines.taken[0] or b"").decode("utf-8", "surrogateescape"), separator, fault)
+        fault = f"{len(cells)} fields instead of {count}" if len(cells) != count else ""
+    if fault:
+        raise _Unreadable(fault)
+    return cells
+
+
+def _leniently(line: str, separator: str, fault: str) -> list[str]:
+    """The cells of a line with a quote out of place, as most programs read it; not with one that is not closed."""
+    if line.count('"') % 2:
+        raise _Unreadable(f"a quote opens here and is not closed ({fault})")
+    try:
+        return next(csv.reader([line], delimiter=separator))
+    except csv.Error as error:
+        raise _Unreadable(str(error)) from None
+
+
+def _fields(places: dict[str, int], cells: Sequence[str]) -> dict[str, object]:
+    """A row's fields by name, those that are empty left out; words and aspects are lists, as JSON or pandas has."""
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
         raise _Unreadable("not UTF-8") from None
-    fields: dict[str, object] = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
-    if "words" in fields:
-        with contextlib.suppress(ValueError, RecursionError):  # text that is no list of words is refused later
-            fields["words"] = json.loads(str(fields["words"]))
+    fields: dict[str, object] = {field: cells[place] for field, place in places.items() if cells[place]}
+    for name in {"words", "aspects"} & set(fields):
+        fields[name] = _list_in(str(fields[name]))
     return fields
+
+
+def _list_in(text: str) -> object:
+    """A list as JSON or as Python writes it, or of strings as numpy does; text that is no list is refused later."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    if not _STRING.sub("", text).strip("[] ,\n\t"):  # strings alone: side by side, Python would make them one
+        with contextlib.suppress(ValueError, SyntaxError):
+            return [ast.literal_eval(string) for string in _STRING.findall(text)]
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.literal_eval(text)
+    return text
 
 
 def _parquet_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
@@ -146,13 +262,14 @@ def _parquet_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
     number = 0
     try:
         table = pyarrow.parquet.ParquetFile(stream)
-        columns = [name for name in table.schema_arrow.names if name in _COLUMNS]
+        columns = named_fields(table.schema_arrow.names)
         if not {"text", "words"} & set(columns):
-            raise DataError(file, None, "it has no column text or words")
-        for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
-            for fields in _dicts(batch):
+            raise DataError(file, None, "it has no column text or words, nor tweet or sentence")
+        for batch in table.iter_batches(_PARQUET_ROWS, columns=list(columns.values())):
+            for cells in _dicts(batch):
                 number += 1
-                yield CorpusRow(number, fields or {}, "" if fields else "not UTF-8")
+                fields = {field: cells[column] for field, column in columns.items()} if cells else {}
+                yield CorpusRow(number, fields, "" if cells else "not UTF-8")
     except pyarrow.ArrowException as error:
         raise DataError(file, number + 1, " ".join(str(error).split())) from None
 
@@ -171,8 +288,24 @@ def _dicts(batch: Any) -> list[dict[str, object] | None]:
         return rows
 
 
+class _AnyLabels(Labels):
+    """Annotations that are left aside need not be understood."""
+
+    def polarity(self, label: str, numbers: Any) -> Any:
+        with contextlib.suppress(UnknownLabel):
+            return super().polarity(label, numbers)
+        return "dropped"
+
+
+def _annotated_rows(file: Path, _: IO[bytes]) -> Iterator[CorpusRow]:
+    for number, tweet in enumerate(read_annotations(file, _AnyLabels()), start=1):
+        yield CorpusRow(number, {"id": tweet.image_id, "words": list(tweet.words), "image": tweet.image_id})
+
+
 _READERS: dict[str, Callable[[Path, IO[bytes]], Iterator[CorpusRow]]] = {
     ".jsonl": _json_rows,
-    ".csv": _csv_rows,
+    ".csv": _table_rows,
     ".parquet": _parquet_rows,
+    **{suffix: _annotated_rows for suffix in SUFFIXES if suffix != ".tsv"},
 }
+CORPUS_SUFFIXES = (*_READERS, ".tsv")

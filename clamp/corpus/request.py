@@ -8,13 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be predicted. `source` and `out` end in .jsonl, .csv or .parquet; `images` is the images' folder."""
+    """What is to be predicted. `source` is a corpus as `clamp.corpus.readers` reads it, `out` ends in .jsonl, .csv,
+    .parquet or .conll; `images` is the images' folder."""
 
     source: Path
     out: Path
     images: Path
     regions: bool = False
     batch_size: int = 32
+    skip_without_image: bool = False  # else a tweet whose image is absent or unreadable is predicted from its words
 
     @property
     def folder(self) -> Path:

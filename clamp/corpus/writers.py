@@ -1,10 +1,11 @@
-"""The parts of a prediction as one file, in JSON lines, CSV or Parquet."""
+"""The parts of a prediction as one file, in JSON lines, CSV, Parquet or CoNLL."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import IO, Any
 
 from clamp.corpus.readers import pyarrow_for
 from clamp.data.schema import POLARITIES
+from clamp.data.write_annotations import conll_block
 
 Merger = Callable[[Path, Sequence[Path], IO[bytes]], None]  # the output's name, the parts, the output
 
-_COLUMNS = ("id", "words", "words_read", "aspects")
+_COLUMNS = ("id", "words", "words_read", "aspects", "image")
 
 
 def merge_json(out: Path, parts: Sequence[Path], stream: IO[bytes]) -> None:
@@ -34,6 +36,14 @@ def merge_csv(out: Path, parts: Sequence[Path], stream: IO[bytes]) -> None:
         cells = {name: json.dumps(tweet[name], ensure_ascii=False) for name in ("words", "aspects")}
         rows.writerow(tweet | cells)
     text.detach()
+
+
+def merge_conll(out: Path, parts: Sequence[Path], stream: IO[bytes]) -> None:
+    """A block a tweet: its id in place of the image's name, then a line a word with its tag."""
+    for tweet in (tweet for part in parts for tweet in _tweets(part)):
+        words = [re.sub(r"[\t\r\n]", " ", word) for word in tweet["words"]]
+        aspects = [(aspect["start"], aspect["end"], aspect["polarity"]) for aspect in tweet["aspects"]]
+        stream.write(conll_block(" ".join(tweet["id"].split()), words, aspects).encode())
 
 
 def merge_parquet(out: Path, parts: Sequence[Path], stream: IO[bytes]) -> None:
@@ -61,7 +71,7 @@ def _schema(pyarrow: Any) -> Any:
             ("start_char", number), ("end_char", number), ("regions", pyarrow.list_(region)),
         ]
     )  # fmt: skip
-    types = (string, pyarrow.list_(string), number, pyarrow.list_(aspect))
+    types = (string, pyarrow.list_(string), number, pyarrow.list_(aspect), string)
     return pyarrow.schema(list(zip(_COLUMNS, types, strict=True)))
 
 
@@ -69,4 +79,5 @@ MERGERS: dict[str, Merger] = {
     ".jsonl": merge_json,
     ".csv": merge_csv,
     ".parquet": merge_parquet,
+    ".conll": merge_conll,
 }

@@ -97,7 +97,7 @@ class _JsonRecord:
     aspects: list[_JsonAspect]
 
 
-_JSON_FORM = TypeAdapter(list[_JsonRecord])
+_JSON_FORM: TypeAdapter[list[_JsonRecord]] = TypeAdapter(list[_JsonRecord])
 
 
 def read_json_records(file: Path, labels: Labels | None = None) -> list[AnnotatedTweet]:

@@ -15,7 +15,8 @@ from clamp.data.schema import DataError
 MAX_PIXELS = 50_000_000
 # What social media serve and cameras write. Pillow knows formats that start other programs; none of them is tried.
 Image.init()
-_FORMATS = [name for name in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF") if name in Image.OPEN]  # as built
+_KNOWN = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+_FORMATS: list[str] = [name for name in _KNOWN if name in Image.OPEN]  # as this Pillow was built
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff")
 _JPEG = b"\xff\xd8\xff"
 _END_OF_JPEG = b"\xff\xd9"

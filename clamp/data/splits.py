@@ -109,7 +109,8 @@ def load_splits(data: DataConfig, root: Path | None, labels: Labels | None = Non
         tweets = {split: loaded[split].tweets if split in loaded else [] for split in SPLITS}
         for split, part in loaded.items():
             warn_of_images(folder, split, part)
-        return Splits(**tweets, manifest=data_manifest(data, root, labels), loaded=loaded)
+        manifest = data_manifest(data, root, labels)
+        return Splits(tweets["train"], tweets["dev"], tweets["test"], manifest, loaded)
 
     tweets = _synthetic(data.synthetic)
     manifest = _synthetic_manifest(tweets)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clamp.data.files import read_text
 from clamp.data.labels import NUMBERS, SIGNED_NUMBERS, Labels, UnknownLabel
-from clamp.data.schema import Aspect, DataError
+from clamp.data.schema import Aspect, DataError, Polarity
 
 PLACE = "$T$"
 _FIELDS = ("index", "label", "image", "sentence", "target")
@@ -75,7 +75,14 @@ def _rows_of_four_lines(file: Path, labels: Labels) -> Iterator[TargetRow]:
 
 
 def _row(
-    file: Path, line: int, label: str, image_id: str, sentence: str, target: str, numbers: dict, labels: Labels
+    file: Path,
+    line: int,
+    label: str,
+    image_id: str,
+    sentence: str,
+    target: str,
+    numbers: dict[str, Polarity],
+    labels: Labels,
 ) -> TargetRow:
     words, term = sentence.split(), target.split()
     if words.count(PLACE) != 1:

@@ -62,7 +62,7 @@ def _as_conll(file: Path, tweets: Sequence[AnnotatedTweet]) -> str:
 
 
 def _as_table(file: Path, tweets: Sequence[AnnotatedTweet]) -> str:
-    rows = []
+    rows: list[str] = []
     for number, tweet in enumerate(tweets):
         if any(word == PLACE or word.split() != [word] for word in tweet.words):
             raise DataError(file, number, f"a word holds a space or is {PLACE}, which the table has no way to write")

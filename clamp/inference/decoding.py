@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from clamp.config import Level
-from clamp.data.schema import Polarity
+from clamp.data.schema import POLARITIES, Polarity
 from clamp.inference.forward import OutputArrays
 from clamp.inference.prediction import FoundAspect, Prediction, Region
 from clamp.inference.request_record import RequestRecord
@@ -32,32 +32,45 @@ class PredictionDecoder:
         self._decoder = copy.deepcopy(model.tag_decoder).cpu()
         self._tokenizer = model.tokenizer
 
-    def decode(self, seen: Sequence[OutputArrays], records: Sequence[RequestRecord]) -> list[Prediction]:
-        """What was found in some batches, whose records these are in their order.
+    def decode(
+        self, seen: Sequence[OutputArrays], records: Sequence[RequestRecord], images: Sequence[str]
+    ) -> list[Prediction]:
+        """What was found in some batches, whose records and states of images these are in their order.
 
         The tags of several batches are decoded together: the steps of a small model's decoding cost more than their
-        sums.
+        sums. Aspects that a record gives are judged by the rule of MASC; the rest of its words is not looked at.
         """
         longest = max(each.mask_BT.shape[1] for each in seen)
         logits_BTC = _joined([each.logits_BTC for each in seen], longest)
         mask_BT = _joined([each.mask_BT for each in seen], longest)
         spans = self._decoder.decode(logits_BTC, mask_BT)
+        for b, record in enumerate(records):
+            if record.given is not None:
+                spans[b] = [(start, end, "") for start, end in record.given]
         probabilities = _probabilities(logits_BTC, spans)
         rest = iter(spans)
         regions = [
             row for each in seen for row in _regions(each, list(islice(rest, len(each.mask_BT))), self._tokenizer)
         ]
+        lengths: list[int] = mask_BT.sum(dim=1).tolist()
         return [
             Prediction(
                 record.id,
                 record.words,
                 read,
                 tuple(_aspect(record, *each) for each in zip(found, chances, where, strict=True)),
+                image,
             )
-            for record, read, found, chances, where in zip(
-                records, mask_BT.sum(dim=1).tolist(), spans, probabilities, regions, strict=True
+            for record, read, found, chances, where, image in zip(
+                records, lengths, spans, probabilities, regions, images, strict=True
             )
         ]
+
+
+def beyond_what_is_read(record: RequestRecord, words_read: int) -> str | None:
+    """Why a record's given aspects cannot be judged, where one lies beyond the words that the model reads."""
+    far = [span for span in record.given or () if span[1] > words_read]
+    return f"aspect {far[0][0]}:{far[0][1]} lies beyond the {words_read} words that the model reads" if far else None
 
 
 def _joined(batches: Sequence[np.ndarray], longest: int) -> Tensor:
@@ -74,7 +87,7 @@ def _aspect(
     record: RequestRecord, span: Span, probabilities: tuple[float, float, float], regions: tuple[Region, ...] | None
 ) -> FoundAspect:
     start, end = span[:2]
-    polarity = cast(Polarity, span[2])
+    polarity = cast(Polarity, span[2]) if span[2] else POLARITIES[int(np.argmax(probabilities))]  # "": it was given
     if record.text is None:
         return FoundAspect(start, end, " ".join(record.words[start:end]), polarity, probabilities, regions=regions)
     first, last = record.places[start][0], record.places[end - 1][1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from clamp.config import Level
 from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
+from clamp.data.images import ImageAbsentError, read_picture
 from clamp.data.proxy import split_sentences
 from clamp.data.schema import DataError, Tweet
 from clamp.inference.feature_cache import MemoryStore
@@ -20,15 +21,19 @@ from clamp.inference.request_record import RequestRecord, one_line
 from clamp.model import Output, Tagger
 from clamp.pyramid import Grid
 
-Image = np.ndarray | Path | None
+Image = np.ndarray | Path | bytes | None
+
+# What became of a tweet's image; an UNREAD one says why behind it.
+READ, TRUNCATED, ABSENT, UNREAD, UNNAMED, UNUSED = "read", "truncated", "absent", "unread", "none", "not used"
 
 
 @dataclass(frozen=True)
 class ReadyBatch:
-    """A batch, which of the records it holds, and why others that were to be in it cannot be: their images."""
+    """A batch, which of the records it holds, what became of their images, and why others cannot be in it."""
 
     indices: list[int]
     batch: Batch | None  # None where no record of it is left
+    images: list[str]
     faults: dict[int, str]
 
 
@@ -39,32 +44,57 @@ class _StreamedTweets(EncodedTweets):
     """
 
     def __init__(self, tweets: Sequence[Tweet], model: Tagger, seen: MemoryStore) -> None:
-        super().__init__(tweets, model.tokenizer, model.config)
+        reads = reads_pixels(model)
+        self._unused = {index for index, tweet in enumerate(tweets) if tweet.image is not None and not reads}
+        kept = tweets if reads else [replace(tweet, image=None) for tweet in tweets]
+        super().__init__(kept, model.tokenizer, model.config)
         self._seen = seen
 
-    def _resized(self, index: int) -> np.ndarray:
-        image = self.tweets[index].image
-        if index in self._pixels or not isinstance(image, Path):
-            return super()._resized(index)
-        kept = self._seen.get(str(image))
-        if kept is None:
-            self._seen.put(str(image), torch.tensor(super()._resized(index)))  # a copy: the array is read-only
-        else:
+    def _prepared(self, index: int) -> str:
+        """Read and resize the image of a tweet, which is kept until the batch is made; what became of it."""
+        tweet = self.tweets[index]
+        if tweet.image is None:
+            return UNUSED if index in self._unused else UNNAMED
+        if not isinstance(tweet.image, Path | bytes):
+            return READ
+        key = str(tweet.image) if isinstance(tweet.image, Path) else ""
+        kept = self._seen.get(key) if key else None
+        if kept is not None:
             self._pixels[index] = kept.numpy()
-        return self._pixels[index]
+            return READ
+        picture = read_picture(tweet.image)
+        self.tweets[index] = replace(tweet, image=picture.pixels_HW3)
+        resized = self._resized(index)
+        self.tweets[index] = tweet
+        if key and not picture.is_truncated:
+            self._seen.put(key, torch.tensor(resized))  # a copy: the array may be read-only
+        return TRUNCATED if picture.is_truncated else READ
 
-    def ready(self, indices: Sequence[int]) -> ReadyBatch:
-        faults = {}
-        if self.vision.kind != "proxy" and not self.appends_caption:
-            for index in indices:
-                try:
-                    self._resized(index)  # is kept until the batch is made
-                except DataError as error:
+    def ready(self, indices: Sequence[int], skip_without_image: bool) -> ReadyBatch:
+        images: dict[int, str] = {}
+        faults: dict[int, str] = {}
+        for index in indices:
+            try:
+                images[index] = self._prepared(index)
+            except DataError as error:
+                if skip_without_image:
                     faults[index] = one_line(str(error))
-        sound = [index for index in indices if index not in faults]
-        batch = self.batch(sound) if sound else None
+                    continue
+                images[index] = ABSENT if isinstance(error, ImageAbsentError) else f"{UNREAD}: {one_line(str(error))}"
+                self.tweets[index] = replace(self.tweets[index], image=None)
+        batch = self.batch(list(images)) if images else None
         self._pixels.clear()
-        return ReadyBatch(sound, batch, faults)
+        return ReadyBatch(list(images), batch, list(images.values()), faults)
+
+
+def reads_pixels(model: Tagger) -> bool:
+    """Whether a model reads images themselves, not what was said of them."""
+    return model.uses_image and model.config.vision.kind != "proxy"
+
+
+def reads_proxies(model: Tagger) -> bool:
+    """Whether a model reads what was said of images."""
+    return model.config.architecture == "caption_concat" or (model.uses_image and not reads_pixels(model))
 
 
 def _sentences(record: RequestRecord) -> tuple[str, ...] | None:
@@ -77,18 +107,21 @@ def ready_batches(
     model: Tagger,
     batch_size: int,
     seen: MemoryStore | None = None,
+    *,
+    skip_without_image: bool = False,
 ) -> Iterator[ReadyBatch]:
     """The records in batches of similar length; images are opened as their batch is made, by models that read them.
 
-    `seen` keeps pixels from one call to the next: the same image is then read once, as long as it is remembered.
+    `seen` keeps pixels from one call to the next: the same image is then read once, as long as it is remembered. A
+    record whose image cannot be read is predicted from its words, or with `skip_without_image` named among the faults.
     """
     tweets = [
-        Tweet(record.id, record.words, (), image if model.uses_image else None, _sentences(record))
+        Tweet(record.id, record.words, (), image, _sentences(record))  # type: ignore[arg-type]  # content, too
         for record, image in zip(records, images, strict=True)
     ]
     data = _StreamedTweets(tweets, model, seen or MemoryStore(0))
     for indices in length_bucketed(data.lengths_N2, batch_size):
-        yield data.ready(indices)
+        yield data.ready(indices, skip_without_image)
 
 
 @dataclass(frozen=True)

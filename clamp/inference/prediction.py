@@ -91,20 +91,28 @@ class FoundAspect:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A tweet's words and the aspects found among the first `words_read` of them: the model reads no more."""
+    """A tweet's words and the aspects found among the first `words_read` of them: the model reads no more.
+
+    `image` is what became of its image: read, truncated (read, though it lacked its end), absent, unread and why, none
+    (it has none), or not used (the model reads no images).
+    """
 
     id: str
     words: tuple[str, ...]
     words_read: int
     aspects: tuple[FoundAspect, ...]
+    image: str
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         aspects = [aspect.to_dict() for aspect in self.aspects]
-        return {"id": self.id, "words": list(self.words), "words_read": self.words_read, "aspects": aspects}
+        head = {"id": self.id, "words": list(self.words), "words_read": self.words_read}
+        return {**head, "aspects": aspects, "image": self.image}
 
     def __str__(self) -> str:
         lines = [str(aspect) for aspect in self.aspects] or ["no aspect found"]
         if self.words_read < len(self.words):
             lines.append(f"(only the first {self.words_read} of {len(self.words)} words were read)")
+        if self.image not in ("read", "none"):
+            lines.append(f"(image: {self.image})")
         return "\n".join(lines)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ from clamp.data.files import read_text
 from clamp.data.schema import DataError
 from clamp.encoders import locate_weights
 from clamp.inference.compile import compiled
-from clamp.inference.decoding import PredictionDecoder
+from clamp.inference.decoding import PredictionDecoder, beyond_what_is_read
 from clamp.inference.forward import Image, output_arrays, ready_batches
 from clamp.inference.model_card import model_card
 from clamp.inference.prediction import Prediction
@@ -56,7 +57,7 @@ class Predictor(ModelHubMixin):
 
         ConfigError names what is missing or does not fit, and says so where the hub does not answer.
         """
-        name = locate_weights(str(pretrained_model_name_or_path))
+        name = _located(str(pretrained_model_name_or_path))
         try:
             return super().from_pretrained(name, **options)
         except ConfigError:
@@ -127,19 +128,24 @@ class Predictor(ModelHubMixin):
         image: str | Path | np.ndarray | None = None,
         *,
         proxy: str | None = None,
+        aspects: Sequence[Mapping[str, int]] | None = None,
         regions: bool = False,
     ) -> Prediction:
-        """What is found in one tweet; see `predict`."""
-        return self.predict([{"text": text, "image": image, "proxy": proxy}], regions=regions)[0]
+        """What is found in one tweet, or the polarity of the aspects that are given; see `predict`."""
+        given = {} if aspects is None else {"aspects": list(aspects)}
+        return self.predict([{"text": text, "image": image, "proxy": proxy} | given], regions=regions)[0]
 
     def predict(
         self, records: Iterable[Mapping[str, Any]], *, regions: bool = False, batch_size: int = 32
     ) -> list[Prediction]:
         """What is found in every tweet, in order.
 
-        A record has "text" or "words", and may have "id", "image" (a file's path, or pixels (H, W, 3) uint8) and
-        "proxy", what was said of the image, for models that read that. `regions` adds where the model looked. DataError
-        names the first record that cannot be used, ConfigError a model that has no regions to show.
+        A record has "text" or "words", and may have "id", "image" (a file's path, its content, or pixels (H, W, 3)
+        uint8), "proxy", what was said of the image, for models that read that, and "aspects", of which the polarity is
+        asked for: {"start", "end"} in words or {"start_char", "end_char"} in the text, ends exclusive. A tweet whose
+        image cannot be read is predicted from its words; the prediction's `image` says so. `regions` adds where the
+        model looked. DataError names the first record that cannot be used, ConfigError a model that has no regions to
+        show.
         """
         self.check_regions(regions)
         kept, images = [], []
@@ -152,11 +158,13 @@ class Predictor(ModelHubMixin):
         predictions: dict[int, Prediction] = {}
         decoder = PredictionDecoder(self.model)
         for ready in ready_batches(kept, images, self.model, batch_size):
-            for index, reason in ready.faults.items():
-                raise DataError("records", index, reason)
             assert ready.batch is not None
+            some = [kept[index] for index in ready.indices]
+            for index, read in zip(ready.indices, ready.batch.word_mask_BT.sum(dim=1).tolist(), strict=True):
+                if reason := beyond_what_is_read(kept[index], read):
+                    raise DataError("records", index, reason)
             seen = output_arrays(self.model, ready.batch, regions=regions, forward=self._forward)
-            found = decoder.decode([seen], [kept[index] for index in ready.indices])
+            found = decoder.decode([seen], some, ready.images)
             predictions |= zip(ready.indices, found, strict=True)
         return [predictions[index] for index in range(len(kept))]
 
@@ -166,14 +174,29 @@ class Predictor(ModelHubMixin):
             raise ConfigError(f"regions: a {self.model.config.architecture} model reads no regions of an image")
 
 
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name: nothing else is looked for on the hub
+
+
+def _located(name: str) -> str:
+    """The folder of a model, be it that of its run, or a name on the hub; ConfigError at once for what is neither."""
+    located = locate_weights(name)
+    folder = Path(located)
+    if folder.is_dir():
+        within = folder / "model"
+        return str(within) if not (folder / "config.json").is_file() and within.is_dir() else located
+    if not _HUB_NAME.fullmatch(located) or folder.parent.is_dir():
+        raise ConfigError(f"{name}: no such folder, nor the name of a model on the hub (owner/name)")
+    return located
+
+
 def _image(image: object) -> Image:
     if isinstance(image, str):
         return Path(image)
-    if image is None or isinstance(image, Path):
+    if image is None or isinstance(image, Path | bytes):
         return image
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return image
-    raise BadRecord("image: neither a file's path nor pixels (height, width, 3) uint8")
+    raise BadRecord("image: neither a file's path nor its content nor pixels (height, width, 3) uint8")
 
 
 def _architecture(folder: Path) -> type[Tagger]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
 from clamp.config import ConfigError
 from clamp.data.schema import DataError
+
+_GO_ON = "what is done stays; give the same command again to go on where it stopped"
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,12 +40,24 @@ def gpu_share(text: str) -> float:
     return share
 
 
-def exit_code(command: Callable[[], int], *expected: type[Exception]) -> int:
-    """What a command returns; or after one line that says why, 2 for unusable input and 130 for an interruption.
+class Terminated(BaseException):
+    """SIGTERM, which ends a command as Ctrl-C does: it is what schedulers and containers send before they kill."""
 
-    Unusable input is a ConfigError, a DataError, an OSError or one of the `expected`; any other error is a defect.
+
+def _terminate(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows tidies up
+    raise Terminated
+
+
+def exit_code(command: Callable[[], int], *expected: type[Exception]) -> int:
+    """What a command returns; or after one line that says why, 2 for unusable input, 130 and 143 where it was stopped.
+
+    130 is an interruption (Ctrl-C), 143 SIGTERM. Unusable input is a ConfigError, a DataError, an OSError or one of the
+    `expected`; any other error is a defect.
     """
     unusable: tuple[type[Exception], ...] = (ConfigError, DataError, *expected)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
     try:
         return command()
     except unusable as error:
@@ -51,5 +67,11 @@ def exit_code(command: Callable[[], int], *expected: type[Exception]) -> int:
         print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; give the same command again to go on where it stopped", file=sys.stderr)
+        print("\ninterrupted; " + _GO_ON, file=sys.stderr)
         return 130
+    except Terminated:
+        print("\nterminated; " + _GO_ON, file=sys.stderr)
+        return 143
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)

@@ -158,9 +158,8 @@ def test_words_that_are_not_read_are_counted(predictor: Predictor) -> None:
         ({"text": " \n"}, "no words"),
         ({"words": []}, "no words"),
         ({"words": ["a", " "]}, "empty word ' '"),
-        ({"text": "a", "image": "no/such.png"}, "no/such.png: no such file"),
-        ({"text": "a", "image": np.zeros((4, 4))}, "image: neither a file's path nor pixels"),
-        ({"text": "a", "image": 5}, "image: neither a file's path nor pixels"),
+        ({"text": "a", "image": np.zeros((4, 4))}, "image: neither a file's path nor its content nor pixels"),
+        ({"text": "a", "image": 5}, "image: neither a file's path nor its content nor pixels"),
         ({"text": 5}, "text: Input should be a valid string"),
         ({"text": "a\ud800"}, "not text: surrogates not allowed"),
     ],
@@ -174,7 +173,63 @@ def test_a_model_without_regions_says_so() -> None:
     text_only = Predictor(tiny_model(tiny_config(model__architecture="text_only").model))
     with pytest.raises(ConfigError, match="text_only model reads no regions"):
         text_only("a lovely day", regions=True)
-    assert text_only("a lovely day", "no/such.png") == text_only("a lovely day")  # it opens no image
+    seen, unseen = text_only("a lovely day", "no/such.png"), text_only("a lovely day")
+    assert (seen.aspects, seen.image, unseen.image) == (unseen.aspects, "not used", "none")  # it opens no image
+    assert str(seen).endswith("(image: not used)")
+
+
+def test_what_became_of_an_image_is_said(predictor: Predictor, tmp_path: Path) -> None:
+    whole, cut, broken = tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "c.png"
+    Image.new("RGB", (64, 64), (90, 20, 200)).save(whole)
+    cut.write_bytes(whole.read_bytes()[:-2])
+    broken.write_bytes(b"no image")
+    some = [{"text": "the red kite", "image": image} for image in (whole, cut, tmp_path / "gone.jpg", broken, None)]
+    found = predictor.predict([*some, {"text": "the red kite", "image": whole.read_bytes()}], batch_size=2)
+    assert [p.image.partition(":")[0] for p in found] == ["read", "truncated", "absent", "unread", "none", "read"]
+    assert found[3].image.startswith(f"unread: {broken}: cannot identify image file")
+    chances = [[a.probabilities for a in p.aspects] for p in found]
+    assert chances[2] == chances[3] == chances[4]  # from the words alone
+    assert chances[0] == chances[5]
+    assert found[2].to_dict()["image"] == "absent"
+
+
+def test_given_aspects_are_judged(predictor: Predictor) -> None:
+    text = "the red kite, ok"
+    by_word = predictor(text, aspects=[{"start": 1, "end": 3}, {"start": 0, "end": 1}])
+    assert [(a.start, a.end, a.text) for a in by_word.aspects] == [(1, 3, "red kite"), (0, 1, "the")]
+    by_character = predictor(text, aspects=[{"start_char": 4, "end_char": 12}, {"start_char": 1, "end_char": 3}])
+    assert by_character == by_word
+    by_place = predictor.predict([{"text": "the $T$, ok", "target": "red kite"}])[0]
+    assert by_place.aspects == by_word.aspects[:1]
+    assert by_place.words == by_word.words
+    model = predictor.model
+    data = EncodedTweets([Tweet("", by_word.words, ())], model.tokenizer, model.config)
+    with torch.no_grad():
+        log_probs_BTC = model(data.batch([0])).tag_logits_BTC.double().log_softmax(dim=-1)
+    for aspect in by_word.aspects:
+        expected_3 = polarity_probabilities(log_probs_BTC, [(0, aspect.start, aspect.end)])[0]
+        assert aspect.probabilities == pytest.approx(expected_3.tolist(), abs=1e-5)
+        assert aspect.polarity == ("POS", "NEU", "NEG")[int(expected_3.argmax())]
+    assert predictor(text, aspects=[]).aspects == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"aspects": [{"start": 0, "end": 5}]}, "aspects: 0: 0:5 is no part of the 4 words"),
+        ({"aspects": [{"start": 2, "end": 2}]}, "aspects: 0: 2:2 is no part of the 4 words"),
+        ({"aspects": [{"start": 1, "end": 2}, {}]}, "aspects: 1: needs start and end, "),
+        ({"aspects": [{"start_char": 3, "end_char": 4}]}, "aspects: 0: no word lies in characters 3:4 of 17"),
+        ({"aspects": [{"start_char": 0, "end_char": 99}]}, "aspects: 0: no word lies in characters 0:99 of 17"),
+        ({"target": "red"}, r"target: \$T\$ occurs 0 times in the text instead of once"),
+        ({"text": "a " * 80, "aspects": [{"start": 70, "end": 71}]}, "aspect 70:71 lies beyond the 64 words that the"),
+    ],
+)
+def test_given_aspects_that_cannot_be_judged_are_named(
+    predictor: Predictor, fields: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(DataError, match=f"^records: record 1: {reason}"):
+        predictor.predict([{"text": "fine"}, {"text": "the red kite flew"} | fields])
 
 
 # --- saving, loading ---

@@ -364,7 +364,7 @@ def test_a_second_fetch_of_the_same_data_set_is_kept_out(
     host: Host, start, fetch: Callable[..., int], capsys: Captured
 ) -> None:
     for name, content in IMAGES.items():
-        host.on(f"/images/{name}", whole(content, pause=2))
+        host.on(f"/images/{name}", whole(content + bytes(10_000), pause=0.5))  # seconds within an image, not after it
     process = start("--images")
     wait_for(lambda: any(asked.path.startswith("/images/") for asked in host.asked))
     assert fetch("--images") == 2

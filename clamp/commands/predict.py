@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from clamp.config import ConfigError
 from clamp.data.schema import DataError
-from clamp.system.command_line import gpu_share, positive
+from clamp.inference.model_folder import model_folder
+from clamp.system.command_line import add_device, gpu_share, positive, use_device
 
 if TYPE_CHECKING:
     from clamp.inference.predictor import Predictor
@@ -82,6 +83,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--batch-size", type=positive, metavar="N", help="tweets of the corpus predicted at a time (default: 32)"
     )
+    add_device(command)
     command.add_argument(
         "--engine",
         choices=["local", "ray"],
@@ -104,11 +106,13 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do what the options say and return the exit code."""
     _check(options)
+    model = model_folder(options.model)
+    use_device(options)
     import torch
 
     from clamp.inference.predictor import Predictor
 
-    predictor = Predictor.from_pretrained(options.model)
+    predictor = Predictor.from_pretrained(model)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     return _predict_one(predictor, options) if options.text is not None else _predict_corpus(predictor, options)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from clamp.commands.convert import add_labels, labels_of
+from clamp.commands.training_log import LOGS
 from clamp.config import ConfigError, ModelConfig
+from clamp.system.command_line import add_device, positive, positive_number, use_device
 
 _DESCRIPTION = """\
 Train on annotated tweets of your own; the checkpoint that is best on dev is kept.
@@ -18,16 +22,18 @@ Train on annotated tweets of your own; the checkpoint that is best on dev is kep
 """
 
 _DETAILS = """\
-DIR holds train, dev and test, each as .json, .txt (CoNLL) or .tsv. The JSON form is a list of
+DIR holds train, dev (or valid) and, if there is one, test, each as .json, .txt or .conll (CoNLL, or four lines a
+target) or .tsv (a row a target). The JSON form is a list of
   {"words": ["Chuck", "Bass", "rules"], "image_id": "7491.jpg", "aspects": [{"from": 0, "to": 2, "polarity": "POS"}]}
-where `to` is exclusive and polarity is POS, NEU or NEG. Images lie in DIR/images/; DIR/visual_proxy.json may hold what
-was said of them, by image_id: {"7491.jpg": {"caption": "two men at a party"}}. What is there decides how an image is
-read, unless --vision says so: the proxy's text, else pixels, else none.
+where `to` is exclusive and polarity is POS, NEU or NEG, or positive and so on. Images lie in DIR/images/, or beside DIR
+in DIR_images/ or images/; DIR/visual_proxy.json may hold what was said of them, by image_id:
+{"7491.jpg": {"caption": "two men at a party"}}. What is there decides how an image is read, unless --vision says so:
+the proxy's text, else pixels, else none.
 
 MODEL gets model/ (for `clamp predict --model MODEL/model`), with a card, and result.json, with the scores on dev and
 test and what they were made with. However training is stopped, give the same command again to go on.
 
-exit code: 0 trained; 2 unusable data or options, and one line says why; 130 interrupted
+exit code: 0 trained, now or before; 2 unusable data or options, and one line says why; 130 interrupted, 143 terminated
 """
 
 
@@ -69,6 +75,23 @@ def add(commands: Any) -> None:
         help='JSON of other settings, nested or dotted: {"train": {"epochs": 3}, "model.dropout": 0.2}; '
         "clamp/config.py lists them",
     )
+    command.add_argument("--epochs", type=positive, metavar="N", help="passes over the tweets (default: 6)")
+    command.add_argument("--batch-size", type=positive, metavar="N", help="tweets a step (default: 16)")
+    command.add_argument(
+        "--lr",
+        type=positive_number,
+        metavar="RATE",
+        help="the learning rate of the encoders; all else learns ten times as fast (default: 1e-4)",
+    )
+    command.add_argument("--workers", type=positive, metavar="N", help="cores to use (default: this process's share)")
+    add_device(command)
+    command.add_argument(
+        "--log",
+        choices=LOGS,
+        help="also tell the course of dev F1 to tensorboard or wandb (their own packages; in MODEL/log), or in "
+        "MODEL/log.csv",
+    )
+    add_labels(command)
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     command.set_defaults(run=run)
 
@@ -76,20 +99,23 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do what the options say and return the exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    use_device(options)
     from clamp.commands.training_run import own_config, train_own
     from clamp.training.distributed import is_distributed, process_group
 
-    config = own_config(
-        options.data, options.architecture, options.text, options.vision, options.config, options.seed, _threads()
-    )
-    if not is_distributed():
-        result = train_own(config, options.data, options.out)
-    else:
-        with process_group():
-            result = train_own(config, options.data, options.out)
+    labels = labels_of(options)
+    given = {
+        "train.epochs": options.epochs, "train.batch_size": options.batch_size, "train.lr_encoder": options.lr,
+        "train.lr_head": options.lr and 10 * options.lr, "train.threads": options.workers or _threads(),
+        "train.seed": options.seed,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    config = own_config(options.data, options.architecture, options.text, options.vision, options.config, given)
+    with process_group() if is_distributed() else nullcontext():
+        result = train_own(config, options.data, options.out, labels, options.log)
     if result is not None:
-        for split in ("dev", "test"):
-            scores = result["metrics"][split]["joint"]
+        for split, scored in result["metrics"].items():
+            scores = scored["joint"]
             print(f"{split}: joint precision {_percent(scores['precision'])}, recall {_percent(scores['recall'])}, "
                   f"F1 {_percent(scores['f1'])}")  # fmt: skip
         print(f"trained: {options.out / 'model'}", file=sys.stderr)

@@ -6,9 +6,10 @@ A run's folder holds run.json (what is trained, written first), what training wr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 from transformers import AutoConfig
 
+from clamp.commands.training_log import training_log
 from clamp.config import (
     Config,
     ConfigError,
@@ -32,9 +34,10 @@ from clamp.config import (
 )
 from clamp.config_file import read_object, read_overrides
 from clamp.data import data_manifest, load_splits
+from clamp.data.labels import Labels
 from clamp.data.own_data import has_proxies, proxy_fields
 from clamp.data.splits import Splits
-from clamp.data.twitter import image_folder
+from clamp.data.twitter import annotation_file, image_folder
 from clamp.encoders import locate_weights, one_line_errors
 from clamp.inference.model_card import model_card
 from clamp.system.files import locked, written
@@ -47,13 +50,13 @@ _HEAD = 64  # width of an attention head, as in the encoders of the paper profil
 
 
 def own_config(
-    data: Path, architecture: str, text: str, vision: str | None, changes: Path | None, seed: int, threads: int
+    data: Path, architecture: str, text: str, vision: str | None, changes: Path | None, given: Mapping[str, Any]
 ) -> Config:
-    """The config that suits the data in `data`; `vision` None: by what lies there. `changes` has the last word.
+    """The config that suits the data in `data`; `vision` None: by what lies there.
 
-    ConfigError where weights or changes cannot be used.
+    `changes` is a file of other settings, `given` are dotted ones, which have the last word. ConfigError where weights
+    or changes cannot be used.
     """
-    width = _hub_size(text, "hidden_size")
     how = vision or _vision_by_what_is_there(data, architecture)
     base = Config(
         data=_data_config(data, how),
@@ -61,13 +64,26 @@ def own_config(
             architecture=architecture,  # type: ignore[arg-type]
             text=EncoderConfig(weights=text),
             vision=_vision_config(how),
-            width=width,
-            heads=next(heads for heads in (width // _HEAD, 4, 2, 1) if heads and width % heads == 0),
         ),
-        train=TrainConfig(epochs=6, batch_size=16, lr_encoder=1e-4, lr_head=1e-3, threads=threads),
+        train=TrainConfig(epochs=6, batch_size=16, lr_encoder=1e-4, lr_head=1e-3),
     )
-    base = override(base, {"train.seed": seed}, "--seed")
-    return base if changes is None else override(base, read_overrides(changes, base), changes)
+    changed = {} if changes is None else read_overrides(changes, base)
+    source: str | Path = changes or "settings"
+    width = _text_width(override(base, {k: v for k, v in changed.items() if k.startswith("model.text")}, source))
+    heads = next(heads for heads in (width // _HEAD, 4, 2, 1) if heads and width % heads == 0)
+    sized = override(base, {"model.width": width, "model.heads": heads}, "settings")
+    return override(override(sized, changed, source), dict(given), "options")
+
+
+def _text_width(config: Config) -> int:
+    """Of the text encoder: what the model's own width is, unless settings say otherwise."""
+    text = config.model.text
+    if text.weights is not None:
+        return _hub_size(text.weights, "hidden_size")
+    size = (text.architecture or {}).get("hidden_size")
+    if not isinstance(size, int):
+        raise ConfigError("model.text: without weights its architecture needs model_type and hidden_size")
+    return size
 
 
 def _vision_by_what_is_there(data: Path, architecture: str) -> str:
@@ -95,8 +111,9 @@ def _vision_config(how: str) -> VisionConfig:
 
 def _hub_size(weights: str, name: str) -> int:
     """A size from the config of an encoder."""
+    located = locate_weights(weights)
     with one_line_errors(weights):
-        config = AutoConfig.from_pretrained(locate_weights(weights), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(located, trust_remote_code=False)
     size = getattr(config, name, None)
     if not isinstance(size, int):
         kind = "a text encoder" if name == "hidden_size" else "an image encoder"
@@ -104,26 +121,51 @@ def _hub_size(weights: str, name: str) -> int:
     return size
 
 
-def train_own(config: Config, data: Path, out: Path) -> dict[str, Any] | None:
+def train_own(
+    config: Config, data: Path, out: Path, labels: Labels | None = None, log: str | None = None
+) -> dict[str, Any] | None:
     """Train in `out`, or go on there, and return the result; None in all processes but the first of several.
 
-    A run goes on with the threads that it began with: they decide on the last bits. ConfigError where `out` holds a
-    run that is done, or one of other data or settings, or another process trains there, or the loss grows beyond all
-    bounds; DataError for unusable data.
+    A run that is done already is left as it is. Without test tweets there are no scores on them. A run goes on with the
+    threads that it began with: they decide on the last bits. ConfigError where `out` holds a run of other data or
+    settings, or another process trains there, or the loss grows beyond all bounds; DataError for unusable data.
     """
+    labels = labels or Labels()
     leads = not is_distributed() or dist.get_rank() == 0
     with _held(out) if leads else nullcontext():
         config = _with_threads_of(out / _BEGUN, config)
-        manifest = data_manifest(config.data, data)
+        manifest = data_manifest(config.data, data, labels)
+        identity = {"config": config.to_dict(), "data": manifest}
+        if (out / "result.json").exists():
+            return _done_before(out, identity) if leads else None
         if leads:
-            _begin(out, {"config": config.to_dict(), "data": manifest})
+            _begin(out, identity)
+        splits = load_splits(config.data, data, labels)
+        images = {split: asdict(loaded.images) for split, loaded in splits.loaded.items()}
+        if leads:
+            _say(splits, labels, data, config)
         try:
-            result = _train(config, load_splits(config.data, data), out, leads)
+            result = _train(config, splits, out, leads, log)
         except TrainingDiverged as error:
             raise ConfigError(f"{out}: {error}; lower rates in --config may help: train.lr_encoder, lr_head") from None
         if result is not None:
-            _finish(config, manifest, result, out)
+            _finish(config, manifest, result, images, out)
         return result
+
+
+def _say(splits: Splits, labels: Labels, data: Path, config: Config) -> None:
+    """On what is trained: how many tweets and images, and what was taken for granted."""
+    for split, loaded in splits.loaded.items():
+        aspects = sum(len(tweet.aspects) for tweet in loaded.tweets)
+        dropped = f", {loaded.dropped} left out because of their labels" if loaded.dropped else ""
+        file = annotation_file(data, split).name
+        tqdm.write(
+            f"{file}: {len(loaded.tweets)} tweets, {aspects} aspects{dropped}; images: {loaded.images}", sys.stderr
+        )
+    for note in labels.notes:
+        tqdm.write(note, sys.stderr)
+    if config.data.visual == "none" and config.model.architecture != "text_only":
+        tqdm.write("no image is read: the model learns from the words alone", sys.stderr)
 
 
 @contextmanager
@@ -142,36 +184,68 @@ def _with_threads_of(begun: Path, config: Config) -> Config:
     return replace(config, train=replace(config.train, threads=before.train.threads))
 
 
-def _train(config: Config, splits: Splits, out: Path, leads: bool) -> dict[str, Any] | None:
-    with tqdm(total=config.train.epochs, unit=" epochs", disable=None if leads else True) as bar:
+def _train(config: Config, splits: Splits, out: Path, leads: bool, log: str | None) -> dict[str, Any] | None:
+    best = 0.0
+    tested = bool(splits.test)
+    if not tested:  # the trainer scores three splits; what is said of this one is left out below
+        splits = replace(splits, test=splits.dev)
+    with training_log(log if leads else None, out, config.to_dict()) as tell:
 
-        def show(epoch: int, _: int, dev_f1: float) -> None:
-            bar.update(epoch - bar.n)
-            bar.set_postfix_str(f"dev F1 {100 * dev_f1:.1f}")
+        def show(epoch: int, epochs: int, dev_f1: float) -> None:
+            nonlocal best
+            best = max(best, dev_f1)
+            if leads:
+                tqdm.write(f"epoch {epoch} of {epochs}: dev F1 {100 * dev_f1:.1f}, best {100 * best:.1f}", sys.stderr)
+            tell(epoch, dev_f1, best)
 
-        return (train_distributed if is_distributed() else train)(config, splits, out, show)
+        result = (train_distributed if is_distributed() else train)(config, splits, out, show)
+    return result if tested or result is None else _without_test(result)
 
 
-def _finish(config: Config, manifest: dict[str, str], result: dict[str, Any], out: Path) -> None:
+def _without_test(result: dict[str, Any]) -> dict[str, Any]:
+    """A result that says nothing of test tweets, of which there are none."""
+    curve = [{name: value for name, value in epoch.items() if name != "test_f1"} for epoch in result["curve"]]
+    parts = {
+        part: {split: value for split, value in result[part].items() if split != "test"}
+        for part in ("metrics", "per_tweet", "images")
+    }
+    return {**result, **parts, "curve": curve}
+
+
+def _finish(
+    config: Config, manifest: dict[str, str], result: dict[str, Any], images: dict[str, Any], out: Path
+) -> None:
     """The model's card and the record, after which the run is done."""
     started = read_object(out / _BEGUN).get("started")
     provenance = {"data": manifest, "packages": {"torch": torch.__version__}, "started": started}
     record = {"config": config.to_dict(), "seed": config.train.seed, "result": result, "provenance": provenance}
+    record["images"] = images
     saved = out / "model" / "config.json"
     card = model_card(model_config_from_dict(read_object(saved), saved), record)
-    (out / "model" / "README.md").write_text(card, encoding="utf-8")
+    with written(out / "model" / "README.md") as stream:
+        stream.write(card.encode())
     _write(out / "result.json", record)
     (out / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no more use
 
 
 def _begin(out: Path, identity: dict[str, Any]) -> None:
-    if (out / "result.json").exists():
-        raise ConfigError(f"{out}: holds a run that is done; give another --out")
     file = out / _BEGUN
     if not file.exists():
         _write(file, identity | {"started": datetime.now(UTC).isoformat(timespec="seconds")})
-    elif {name: value for name, value in read_object(file).items() if name != "started"} != identity:
+    elif _identity_in(file) != identity:
         raise ConfigError(f"{out}: holds an unfinished run of other data or settings; give another --out")
+
+
+def _done_before(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The result of a run that is done, if it is this one."""
+    if _identity_in(out / _BEGUN) != identity:
+        raise ConfigError(f"{out}: holds a run of other data or settings that is done; give another --out")
+    tqdm.write(f"was trained before: {out}", sys.stderr)
+    return read_object(out / "result.json")["result"]
+
+
+def _identity_in(begun: Path) -> dict[str, Any]:
+    return {name: value for name, value in read_object(begun).items() if name != "started"}
 
 
 def _write(file: Path, values: dict[str, Any]) -> None:

@@ -115,4 +115,4 @@ def load_splits(data: DataConfig, root: Path | None, labels: Labels | None = Non
     tweets = _synthetic(data.synthetic)
     manifest = _synthetic_manifest(tweets)
     kept = {split: [_only(tweet, data.visual) for tweet in part] for split, part in tweets.items()}
-    return Splits(**kept, manifest=manifest)
+    return Splits(kept["train"], kept["dev"], kept["test"], manifest)

@@ -49,6 +49,7 @@ Only JSON and safetensors are read; no code of this repository is executed.
 |---|---|
 | data | {data} |
 | view of the image | {visual} |
+| images | {images} |
 | sha256 of the data | {manifest} |
 | seed | {seed} |
 | best epoch on dev | {best_epoch} |
@@ -95,7 +96,8 @@ def model_card(config: ModelConfig, record: Mapping[str, Any] | None) -> str:
     return _CARD.format(
         architecture=config.architecture,
         text=_encoder(config.text.weights, config.text.architecture),
-        vision=_vision(config),
+        vision=_vision(config, recorded("config", "data", "visual")),
+        images=_images(recorded("images")),
         decoder=config.decoder,
         max_tokens=config.text.max_tokens,
         parameters=_cell(recorded("result", "cost", "parameters")),
@@ -124,7 +126,20 @@ def _encoder(weights: str | None, architecture: Mapping[str, Any] | None) -> str
     return f"{kind}, from {_cell(weights)}" if weights else f"{kind}, trained from scratch"
 
 
-def _vision(config: ModelConfig) -> str:
+def _images(by_split: Any) -> str:
+    """What became of the images of every split."""
+    if not isinstance(by_split, Mapping) or not by_split:
+        return UNKNOWN
+    told = [
+        f"{split}: {counts.get('read')} read, {counts.get('absent')} absent, {counts.get('unread')} unread"
+        for split, counts in by_split.items()
+    ]
+    return _cell("; ".join(told))
+
+
+def _vision(config: ModelConfig, visual: Any) -> str:
+    if visual == "none" and config.architecture != "text_only":
+        return "not read: trained on words alone"
     if config.architecture in ("text_only", "caption_concat"):
         return "not read" if config.architecture == "text_only" else "read as a caption"
     if config.vision.kind == "conv":

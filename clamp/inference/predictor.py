@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from clamp.inference.compile import compiled
 from clamp.inference.decoding import PredictionDecoder, beyond_what_is_read
 from clamp.inference.forward import Image, output_arrays, ready_batches
 from clamp.inference.model_card import model_card
+from clamp.inference.model_folder import model_folder
 from clamp.inference.prediction import Prediction
 from clamp.inference.request_record import BadRecord, CorpusRow, one_line, record_of
 from clamp.model import Output, Tagger
@@ -57,7 +57,7 @@ class Predictor(ModelHubMixin):
 
         ConfigError names what is missing or does not fit, and says so where the hub does not answer.
         """
-        name = _located(str(pretrained_model_name_or_path))
+        name = locate_weights(model_folder(str(pretrained_model_name_or_path)))
         try:
             return super().from_pretrained(name, **options)
         except ConfigError:
@@ -172,21 +172,6 @@ class Predictor(ModelHubMixin):
         """ConfigError where regions are wanted of a model that reads none."""
         if wanted and not self.model.uses_image:
             raise ConfigError(f"regions: a {self.model.config.architecture} model reads no regions of an image")
-
-
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name: nothing else is looked for on the hub
-
-
-def _located(name: str) -> str:
-    """The folder of a model, be it that of its run, or a name on the hub; ConfigError at once for what is neither."""
-    located = locate_weights(name)
-    folder = Path(located)
-    if folder.is_dir():
-        within = folder / "model"
-        return str(within) if not (folder / "config.json").is_file() and within.is_dir() else located
-    if not _HUB_NAME.fullmatch(located) or folder.parent.is_dir():
-        raise ConfigError(f"{name}: no such folder, nor the name of a model on the hub (owner/name)")
-    return located
 
 
 def _image(image: object) -> Image:

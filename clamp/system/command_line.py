@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import signal
 import sys
 import threading
@@ -27,6 +29,49 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """The value of an option above 0; argparse.ArgumentTypeError for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def device(text: str) -> str:
+    """cpu, cuda, or cuda:N; argparse.ArgumentTypeError for what is none of them."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not cpu, cuda or cuda:N")
+    return text
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """The option on where a command computes."""
+    command.add_argument(
+        "--device", type=device, metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU where there is one)"
+    )
+
+
+def use_device(options: argparse.Namespace) -> None:
+    """Have the process see the device that was asked for and no other; call it before torch is used.
+
+    ConfigError where a GPU was asked for and there is none.
+    """
+    if options.device is None:
+        return
+    if options.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    if ":" in options.device:
+        os.environ["CUDA_VISIBLE_DEVICES"] = options.device.partition(":")[2]
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(f"--device {options.device}: torch finds no such GPU")
 
 
 def gpu_share(text: str) -> float:

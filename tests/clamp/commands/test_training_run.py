@@ -15,6 +15,7 @@ from transformers import BertConfig, BertModel
 
 from clamp.__main__ import main
 from clamp.commands.training_run import own_config
+from clamp.config import ConfigError
 from clamp.data import VOCABULARY
 from clamp.encoders import word_level_tokenizer
 from clamp.system.files import locked
@@ -76,7 +77,21 @@ def test_a_model_is_trained_and_scores_as_its_record_says(
             assert found[task] == record["result"]["metrics"][split][task]
     f1 = record["result"]["metrics"]["test"]["joint"]["f1"]
     assert f"{100 * f1:.1f}" in (tmp_path / "out" / "model" / "README.md").read_text()
-    assert "holds a run that is done" in refusal(capsys, training(sample, tmp_path / "out", *more))
+    before = (tmp_path / "out" / "result.json").read_bytes()
+    capsys.readouterr()
+    assert main(training(sample, tmp_path / "out", *more)) == 0  # given again: it is left as it is
+    assert f"was trained before: {tmp_path / 'out'}" in capsys.readouterr().err
+    assert (tmp_path / "out" / "result.json").read_bytes() == before
+    assert "holds a run of other data or settings that is done" in refusal(
+        capsys, training(sample, tmp_path / "out", *more, "--seed", "5")
+    )
+    counts = {"read": 0 if more else 24, "unused": 24 if more else 0}
+    assert {name: record["images"]["dev"][name] for name in counts} == counts
+    card = (tmp_path / "out" / "model" / "README.md").read_text()
+    told = f"train: {counts['read']} read, 0 absent, 0 unread; dev: {counts['read']} read"
+    assert told in card
+    if more == ["--vision", "none"]:
+        assert "| image | not read: trained on words alone |" in card
 
 
 def test_what_was_said_of_the_images_is_read_where_it_lies_there(
@@ -141,7 +156,8 @@ def test_a_loss_beyond_all_bounds_is_one_line(
         raise TrainingDiverged("step 3: the loss is nan")
 
     monkeypatch.setattr("clamp.commands.training_run.train", diverge)
-    line = refusal(capsys, training(sample, tmp_path / "out"))
+    assert main(training(sample, tmp_path / "out")) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
     assert "step 3: the loss is nan; lower rates in --config may help" in line
 
 
@@ -213,7 +229,9 @@ def test_data_that_cannot_be_used(sample: Path, tmp_path: Path, capsys: pytest.C
     assert "no such folder" in refusal(capsys, training(sample, tmp_path / "out", "--text", "./nowhere"))
     model = tmp_path / "nothing"
     model.mkdir()
-    assert "--seed: train.seed" in refusal(capsys, training(sample, tmp_path / "out", "--seed", "-1"))
+    assert "options: train.seed: Input should be greater" in refusal(
+        capsys, training(sample, tmp_path / "out", "--seed", "-1")
+    )
     for name, option in (("hidden_size", "--text"), ("image_size", "--vision")):
         other = tmp_path / option
         other.mkdir()
@@ -227,7 +245,7 @@ def test_data_that_cannot_be_used(sample: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_an_encoder_of_any_width_gets_heads_that_divide_it(sample: Path) -> None:
-    config = own_config(sample / "sample", "clamp", str(_of_width(sample, 90)), None, None, 0, 1)
+    config = own_config(sample / "sample", "clamp", str(_of_width(sample, 90)), None, None, {})
     assert (config.model.width, config.model.heads) == (90, 1)
 
 
@@ -236,3 +254,64 @@ def _of_width(folder: Path, width: int) -> Path:
     weights.mkdir()
     (weights / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": width}))
     return weights
+
+
+def test_an_encoder_from_scratch_needs_no_weights(sample: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scratch.json"
+    file.write_text(json.dumps({"model.text": {"weights": None, "architecture": BERT, "max_tokens": 64}}))
+    config = own_config(sample / "sample", "clamp", "wheel:not-installed-here", None, file, {"train.epochs": 3})
+    assert (config.model.width, config.model.text.weights, config.train.epochs) == (16, None, 3)
+    file.write_text(json.dumps({"model.text": {"weights": None, "architecture": {"model_type": "bert"}}}))
+    with pytest.raises(ConfigError, match=r"^model.text: without weights its architecture needs model_type and hidden"):
+        own_config(sample / "sample", "clamp", "wheel:not-installed-here", None, file, {})
+    with pytest.raises(ConfigError, match=r"^wheel:not-installed-here: not installed; try: pip install"):
+        own_config(sample / "sample", "clamp", "wheel:not-installed-here", None, None, {})
+
+
+def test_images_beside_the_folder_are_trained_on(sample: Path, tmp_path: Path) -> None:
+    data = tmp_path / "tw"
+    data.mkdir()
+    (tmp_path / "tw_images").symlink_to((sample / "sample" / "images").resolve())
+    config = own_config(data, "clamp", str(sample / "weights"), None, None, {})
+    assert (config.data.visual, config.model.vision.kind) == ("image", "conv")
+    (tmp_path / "tw_images").unlink()
+    assert own_config(data, "clamp", str(sample / "weights"), None, None, {}).data.visual == "none"
+
+
+def test_options_have_the_last_word_and_a_log_is_kept(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "sample"
+    data.mkdir()
+    rows = json.loads((sample / "sample" / "train.json").read_text())
+    rows[0]["aspects"][0]["polarity"] = "conflict"
+    rows[1]["image_id"] = "gone.png"
+    (data / "train.json").write_text(json.dumps(rows))
+    (data / "valid.json").write_text((sample / "sample" / "dev.json").read_text())  # and no test
+    (data / "images").symlink_to(sample / "sample" / "images")
+    for name in ("weights", "settings.json"):
+        (tmp_path / name).symlink_to(sample / name)
+    more = ["--epochs", "3", "--batch-size", "8", "--lr", "2e-4", "--workers", "1", "--device", "cpu", "--log", "csv"]
+    assert "--drop-conflict" in refusal(capsys, training(tmp_path, tmp_path / "out", *more))
+    assert main(training(tmp_path, tmp_path / "out", *more, "--drop-conflict")) == 0
+    told = capsys.readouterr()
+    assert "1 left out because of their labels; images: 23 read, 1 absent, 0 unread" in told.err
+    assert "epoch 3 of 3: dev F1" in told.err
+    assert told.out.startswith("dev: joint precision")
+    assert "test:" not in told.out
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    wanted = {"epochs": 3, "batch_size": 8, "lr_encoder": 2e-4, "lr_head": 2e-3, "threads": 1}
+    assert {name: record["config"]["train"][name] for name in wanted} == pytest.approx(wanted)
+    assert "test" not in record["result"]["metrics"]
+    assert all("test_f1" not in epoch for epoch in record["result"]["curve"])
+    rows_of_log = (tmp_path / "out" / "log.csv").read_text().splitlines()
+    assert rows_of_log[0] == "epoch,dev_f1,best_dev_f1"
+    assert [row.split(",")[0] for row in rows_of_log[1:]] == ["1", "2", "3"]
+
+
+def test_a_log_that_is_not_installed_is_named(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main(training(sample, tmp_path / "out", "--log", "wandb")) == 2
+    assert "--log wandb: not installed here; run: pip install wandb" in capsys.readouterr().err

@@ -785,6 +785,7 @@ def test_one_tweet(model: Path, images: Path, capsys: pytest.CaptureFixture[str]
         (["in.jsonl"], "say with --out where the predictions go"),
         (["in.jsonl", "--out", "o.jsonl", "--json"], "--json goes with --text"),
         (["--text", "a", "--out", "o.jsonl"], "--out goes with a file of tweets"),
+        (["--text", "a", "--proxy", "a kite"], "--proxy: this clamp model reads nothing that was said of an image"),
         (["--text", "a", "--image", "no.png"], "no.png: no such file"),
         (["--text", " "], "no words"),
         (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from clamp.config import ConfigError
 from clamp.data import DataError, Tweet
 from clamp.data.collate import EncodedTweets
 from clamp.evaluate import predict
+from clamp.inference.model_folder import model_folder
 from clamp.inference.predictor import FETCHED, Predictor
 from clamp.tagging import polarity_probabilities
 
@@ -391,3 +394,24 @@ def test_a_process_that_predicted_can_train(tmp_path: Path) -> None:
     model = tiny_model(config.model)
     Predictor(model).predict([{"words": ["a", "red", "kite"], "image": np.zeros((64, 64, 3), dtype=np.uint8)}])
     gradients(model.train(), batch_of(model, tweets(4)))
+
+
+def test_where_a_model_is(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    assert model_folder(str(run)) == str(run / "model")
+    (run / "model" / "config.json").write_text("{}")
+    assert model_folder(str(run / "model")) == str(run / "model")
+    assert model_folder("somebody/model") == "somebody/model"
+    for name in ("modell", "./modell", str(tmp_path / "modell"), str(run / "modell")):
+        with pytest.raises(ConfigError, match=f"^{name}: no such folder"):
+            model_folder(name)
+
+
+def test_a_wrong_name_is_told_without_torch() -> None:
+    program = "import sys; from clamp.__main__ import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    for command in (["predict", "--text", "x"], ["evaluate", "--data", "."]):
+        arguments = [sys.executable, "-c", program, *command, "--model", "modell"]
+        done = subprocess.run(arguments, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+        assert done.stdout == "2 False\n"
+        assert done.stderr.startswith("error: modell: no such folder")

@@ -11,8 +11,8 @@ from clamp.data import Tweet
 from clamp.data.collate import EncodedTweets
 from clamp.evaluate import in_batches
 from clamp.model import Clamp, Tagger
+from repro.records.evaluation import ALIGNMENT_BINS
 
-BINS = 40  # of equal width over the cosines -1..1
 _SEED = 20250721
 
 
@@ -57,7 +57,7 @@ def _embeddings(model: Clamp, data: EncodedTweets, batch_size: int) -> tuple[np.
 
 
 def _histogram(cosines_N: np.ndarray) -> list[int]:
-    return np.histogram(np.clip(cosines_N, -1.0, 1.0), bins=BINS, range=(-1.0, 1.0))[0].tolist()
+    return np.histogram(np.clip(cosines_N, -1.0, 1.0), bins=ALIGNMENT_BINS, range=(-1.0, 1.0))[0].tolist()
 
 
 def auc(positive_N: np.ndarray, negative_M: np.ndarray) -> float:

@@ -12,8 +12,8 @@ from clamp.evaluate import predict
 from clamp.model import Tagger
 from clamp.tagging import Span
 from repro.evaluate.redrawn_images import Redrawn, redrawn_tweets
+from repro.records.evaluation import COUNTERFACTUAL_TWEETS
 
-TWEETS = 300  # of the test split, from its start
 Kind = Literal["own", "own_told_by_text", "another_aspect", "distractors"]
 KINDS: tuple[Kind, ...] = ("own", "own_told_by_text", "another_aspect", "distractors")
 
@@ -25,7 +25,7 @@ def counterfactuals(model: Tagger, config: SyntheticConfig, batch_size: int) -> 
     are what the mouth shows now. Labels should stay where a mouth is redrawn that is "own_told_by_text", belongs to
     "another_aspect" of the tweet, or to all its "distractors". A span that is no longer found has changed.
     """
-    tweets, changed = redrawn_tweets(config, min(TWEETS, config.test))
+    tweets, changed = redrawn_tweets(config, min(COUNTERFACTUAL_TWEETS, config.test))
     before = _spans(model, tweets, batch_size)
     after = _spans(model, [redrawn.tweet for redrawn in changed], batch_size)
     found: dict[str, dict[str, int]] = {kind: {"n": 0, "unchanged": 0} for kind in KINDS}

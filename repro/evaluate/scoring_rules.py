@@ -18,19 +18,11 @@ from clamp.evaluate import gold_spans
 from clamp.metrics import Scores, polarity_scores, scores_from_counts, span_scores
 from clamp.tagging import Span, decode_tags
 
-LABELS = {
-    "strict": "an I- that continues nothing opens no span (ours on real tweets; DTCA)",
-    "orphans_open": "an I- that continues nothing opens a span (CMMT)",
-    "viterbi": "the best well-formed tag sequence instead of each word's best tag (ours on generated tweets)",
-    "lower_cased_text": "lower-cased text is matched, not positions (JML)",
-    "kept_words_only": "words that truncation cut are not gold",
-}
-
 
 def joint_f1_by_rule(
     tags: Sequence[Sequence[str]], viterbi: Sequence[Sequence[Span]], tweets: Sequence[Tweet]
 ) -> dict[str, float]:
-    """Joint F1 in 0..1 under every rule of LABELS.
+    """Joint F1 in 0..1 under every one of SCORING_RULES.
 
     tags: each word's most probable tag, as many as truncation left; viterbi: the spans of the best well-formed path.
     """

@@ -7,6 +7,16 @@ from typing import Literal
 from repro.records.part import Part, Real
 from repro.records.run import Head, SpanCounts
 
+ALIGNMENT_BINS = 40  # of equal width over the cosines -1..1
+COUNTERFACTUAL_TWEETS = 300  # of the test split, from its start
+SCORING_RULES = {  # of joint F1, and what they are
+    "strict": "an I- that continues nothing opens no span (ours on real tweets; DTCA)",
+    "orphans_open": "an I- that continues nothing opens a span (CMMT)",
+    "viterbi": "the best well-formed tag sequence instead of each word's best tag (ours on generated tweets)",
+    "lower_cased_text": "lower-cased text is matched, not positions (JML)",
+    "kept_words_only": "words that truncation cut are not gold",
+}
+
 
 class ConditionScores(Part):
     joint: SpanCounts

@@ -80,7 +80,10 @@ def _read(kind: type[_R], path: Path) -> _R:
         report = kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise StoreError(f"{path}: not such a report: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        said = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise StoreError(f"{path}: not such a report: {said}") from None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise StoreError(f"{path}: truncated or corrupt: {error}") from None
     if report.kind != path.stem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,17 @@ import numpy as np
 from clamp.config import Config, config_from_dict
 from clamp.data import SPLITS
 from repro.evaluate.conditions import conditions
-from repro.evaluate.scoring_rules import LABELS
 from repro.evidence.evidence import Evidence, gather
 from repro.plan.profiles import PROFILES, plan
 from repro.plan.variants import GROUPS, SUITE
-from repro.records.evaluation import EvaluationRecord
+from repro.records.evaluation import SCORING_RULES, EvaluationRecord
 from repro.records.run import RunRecord
 
 SOURCE = "0123456789abcdef"  # of a run on a CPU
 TODAYS = (SOURCE, "e" * 16)
 TWEETS = 200
 RESAMPLES = 400
+_MANY = 10**8
 STAGES = ("pooled", "patch", "patch")
 
 
@@ -119,7 +120,7 @@ def evaluation(of: dict[str, Any], fall: float = 0.1, **falls: float) -> dict[st
     if config.data.name != "synthetic":
         shown = {name: group for name, group in shown.items() if group == "robustness"} | {"other_data_set": "shift"}
     clean = of["result"]["metrics"]["test"]["joint"]
-    joint = {name: _lowered(clean, falls.get(name, fall)) for name in shown}
+    joint = {name: scores_of(clean["f1"] - falls.get(name, fall)) for name in shown}
     return {
         **{name: of[name] for name in ("schema_version", "profile", "experiment", "variant", "seed", "key")},
         "evaluation_hash": "e" * 16,
@@ -127,7 +128,7 @@ def evaluation(of: dict[str, Any], fall: float = 0.1, **falls: float) -> dict[st
             "clean": {"joint": clean, "mate": clean, "masc_accuracy": clean["f1"]},
             "conditions": {name: {"joint": j, "mate": clean, "masc_accuracy": j["f1"]} for name, j in joint.items()},
             "rules": {
-                "joint": {rule: clean["f1"] - 0.002 * k for k, rule in enumerate(LABELS)},
+                "joint": {rule: clean["f1"] - 0.002 * k for k, rule in enumerate(SCORING_RULES)},
                 "masc": {"macro": clean["f1"] - 0.02, "harmonic": clean["f1"] - 0.015, "micro": clean["f1"]},
             },
             "mechanism": _mechanism(of["variant"]),
@@ -135,10 +136,27 @@ def evaluation(of: dict[str, Any], fall: float = 0.1, **falls: float) -> dict[st
     }
 
 
-def _lowered(clean: dict[str, float], fall: float) -> dict[str, float]:
-    """The nearest whole count of right spans to an F1 that much lower."""
-    both = clean["predicted"] + clean["gold"]
-    return _scores(round((clean["f1"] - fall) * both / 2), clean["predicted"], clean["gold"])
+def set_f1(of: dict[str, Any], f1: float, split: str = "test") -> None:
+    """Give a made-up record counts of spans whose joint F1 is this."""
+    of["result"]["metrics"][split]["joint"] = scores_of(f1)
+
+
+def scores_of(f1: float) -> dict[str, float]:
+    """Of spans so many that their F1 is this to eight digits."""
+    return _scores(round(f1 * _MANY), _MANY, _MANY)
+
+
+def run_of(one: dict[str, Any] | RunRecord) -> RunRecord:
+    """The record of a made-up one, whose F1 must be what its counts amount to: `set_f1` changes both."""
+    run = RunRecord.model_validate(one)
+    if isinstance(one, dict):
+        for split, metrics in one["result"]["metrics"].items():
+            assert metrics["joint"]["f1"] == run.result.metrics[split].joint.f1
+    return run
+
+
+def runs_of(records: Iterable[dict[str, Any] | RunRecord]) -> list[RunRecord]:
+    return [run_of(one) for one in records]
 
 
 def _mechanism(variant: str) -> dict[str, Any]:
@@ -224,18 +242,23 @@ def _weighting(variant: str, steps: list[int], rng: np.random.Generator) -> dict
         for task in ends
     }
     return {
-        "mode": "uncertainty",
+        "mode": "made up",
         "step": steps,
         "s": course,
         "loss": course,
-        "share_on_bound": dict.fromkeys(ends, 0.1),
     }
 
 
+def with_bounds(of: dict[str, Any], **lowest: float) -> dict[str, Any]:
+    """A made-up record as of the sources that kept s above bounds: a tenth of the steps on them."""
+    of["config"]["model"]["aggregation"]["lowest"] = lowest
+    of["result"]["weighting"]["share_on_bound"] = dict.fromkeys(lowest, 0.1)
+    return of
+
+
 def evidence_of(
-    records: list[dict[str, Any]], evaluations: list[dict[str, Any]] | None = None, **measured: Any
+    records: Iterable[dict[str, Any] | RunRecord], evaluations: list[dict[str, Any]] | None = None, **measured: Any
 ) -> Evidence:
     """What tables and figures are made from, with few resamples; `measured` are reports of efficiency or operators."""
-    runs = [RunRecord.model_validate(one) for one in records]
     evaluated = [EvaluationRecord.model_validate(one) for one in evaluations or []]
-    return gather(runs, evaluated, TODAYS, RESAMPLES, **measured)
+    return gather(runs_of(records), evaluated, TODAYS, RESAMPLES, **measured)

@@ -110,6 +110,15 @@ def report(kind: str = "cpu", **changes: Any) -> dict[str, Any]:
         "threads": 2,
         "packages": {"torch": "2.13.0"},
         "source_hash": "0123456789abcdef",
+        "python": "3.11.9",
+        "cores": 2,
+        "git_sha": None,
+        "git_dirty": None,
+        "determinism": {},
+        "data": {},
+        "weights_revision": None,
+        "argv": [],
+        "started": "2025-01-01T00:00:00+00:00",
     }
     made = {"schema": SCHEMA, "kind": kind, "quick": False, "provenance": made_by}
     made |= {"setting": {"tokens": 64, "regions": 196, "width": 768}, "sections": {"counts": {"seconds": 1.0}}}

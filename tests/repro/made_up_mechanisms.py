@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from made_up import record
+from made_up import record, set_f1
 
 from repro.plan.variants import swept_name
 from repro.report.table import Table
@@ -49,6 +49,5 @@ def swept(f1: Callable[[str, float], float], seeds: int = 1) -> Records:
     for r in records:
         system = "no_paf" if r["variant"].startswith("no_paf") else "full"
         value = r["config"]["data"]["synthetic"]["distractors"]
-        scores = r["result"]["metrics"]["test"]["joint"]
-        r["result"]["metrics"]["test"]["joint"] = scores | {"f1": f1(system, value) + SPREAD[r["seed"]]}
+        set_f1(r, f1(system, value) + SPREAD[r["seed"]])
     return records

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from repro.evaluate.alignment import BINS
 from repro.evidence.by_seed import measured
 from repro.evidence.cells import Block, Cell, Place
 from repro.evidence.evidence import Evidence
 from repro.plan.variants import SUITE
-from repro.records.evaluation import Alignment
+from repro.records.evaluation import ALIGNMENT_BINS, Alignment
 from repro.report.figures.figure import ReportFigure
 from repro.report.figures.panels import legend_below, stack
 from repro.report.figures.style import BLUE, ORANGE
@@ -31,7 +30,7 @@ def _draw(evidence: Evidence) -> Figure:
     panels = _panels(evidence)
     blocks = {place: {"full": cell} for place, cell in panels.items()}
     figure, axes = stack(evidence, blocks, [2.0] * len(panels))
-    edges = np.linspace(-1, 1, BINS + 1)
+    edges = np.linspace(-1, 1, ALIGNMENT_BINS + 1)
     for axis, cell in zip(axes, panels.values(), strict=True):
         of_seeds = measured(cell, "alignment")
         for name, color, line in (("mismatched", ORANGE, "--"), ("matched", BLUE, "-")):

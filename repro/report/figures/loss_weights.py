@@ -17,7 +17,7 @@ from repro.report.figures.figure import ReportFigure
 from repro.report.figures.panels import Panels, band, legend_below, panel_title
 from repro.report.figures.style import BLACK, BLUE, COLUMN, ORANGE, SKY
 from repro.report.table_rows import place_title
-from repro.report.tables.results.ablations import bounds_findings
+from repro.report.tables.results.ablations import weighting_findings
 
 # task -> (colour, line style, width); weights on one bound coincide, so one line there is wide and the other thin
 TASK_STYLES = dict(
@@ -52,7 +52,7 @@ _SIDES = [(weight, "loss weight exp(-s)/2", "most"), (uncertainty, "uncertainty 
 
 
 def _draw(evidence: Evidence) -> Figure:
-    """A row for each place: weights on the left, uncertainties on the right; a lower bound of s is a limit of both."""
+    """A row for each place: weights on the left, uncertainties on the right; a lower bound of s limits both."""
     panels = _panels(evidence)
     figure = Figure(figsize=(2 * COLUMN, 2.2 * len(panels) + 0.5), dpi=200, layout="constrained")
     grid = figure.subplots(len(panels), 2, squeeze=False)
@@ -60,7 +60,8 @@ def _draw(evidence: Evidence) -> Figure:
         row[0].set_title(panel_title(evidence, place, block), loc="left")
         for axis, side in zip(row, _SIDES, strict=True):
             _draw_side(axis, block["full"], *side)
-    grid[0][0].plot([], [], label="limit", **_LIMIT)
+    if any(_lowest(block["full"]) for block in panels.values()):
+        grid[0][0].plot([], [], label="limit", **_LIMIT)
     legend_below(figure, list(grid.flat), [*TASK_STYLES, "limit"], columns=5)
     return figure
 
@@ -68,7 +69,6 @@ def _draw(evidence: Evidence) -> Figure:
 def _draw_side(axis: Axes, full: Cell, of_s: Any, title: str, end: str) -> None:
     """`of_s` of each task's s at each logged step, and of its lower bounds, which are the `end` of it."""
     logs = weightings(full)
-    lowest = full.records[0].config["model"]["aggregation"]["lowest"]
     steps = max((log.step for log in logs), key=len)
     for task, (color, line, width) in TASK_STYLES.items():
         if all(task in log.s for log in logs):
@@ -76,7 +76,7 @@ def _draw_side(axis: Axes, full: Cell, of_s: Any, title: str, end: str) -> None:
             band(axis, steps, runs, label=task, color=color, linestyle=line, linewidth=width)
     axis.set_yscale("log")
     axis.margins(y=0.18)  # room for what the limits are called
-    for bound, whose in _named_bounds({task: lowest[task] for task in logs[0].s}).items():
+    for bound, whose in _named_bounds(_lowest(full)).items():
         _draw_limit(axis, float(of_s(bound)), f"{end} for {whose}", above=end == "most")
     if of_s is uncertainty:  # its range is short for a decade a tick
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -84,6 +84,12 @@ def _draw_side(axis: Axes, full: Cell, of_s: Any, title: str, end: str) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("optimiser step")
     axis.set_ylabel(title)
+
+
+def _lowest(full: Cell) -> dict[str, float]:
+    """The lower bound of each logged task's s; empty of runs whose s had none."""
+    lowest = full.records[0].config["model"]["aggregation"].get("lowest", {})
+    return {task: lowest[task] for task in weightings(full)[0].s if task in lowest}
 
 
 def _draw_limit(axis: Axes, limit: float, name: str, *, above: bool) -> None:
@@ -107,7 +113,7 @@ def _named_bounds(lowest: dict[str, float]) -> dict[float, str]:
     tasks_of: dict[float, list[str]] = {}
     for task, bound in lowest.items():
         tasks_of.setdefault(bound, []).append(task)
-    if len(tasks_of) == 1:
+    if len(tasks_of) <= 1:
         return dict.fromkeys(tasks_of, "all")
     most = max(tasks_of, key=lambda bound: len(tasks_of[bound]))
     named = {bound: ", ".join(tasks) for bound, tasks in tasks_of.items()}
@@ -115,16 +121,15 @@ def _named_bounds(lowest: dict[str, float]) -> dict[float, str]:
 
 
 def _sentences(evidence: Evidence) -> list[str]:
-    by_place = {place: " ".join(bounds_findings(block.get("full"))) for place, block in evidence.grouped.items()}
+    by_place = {place: " ".join(weighting_findings(block.get("full"))) for place, block in evidence.grouped.items()}
     return [f"{place_title(place)}: {sentence}" for place, sentence in by_place.items() if sentence]
 
 
 FIGURE = ReportFigure(
     "loss_weights",
     "Weight exp(-s)/2 of each task's loss (left) and the task's uncertainty sigma = exp(s/2) (right) over "
-    "training, full CLAMP: mean and range over seeds. Dotted: the lower bounds of s, which are upper limits of the "
-    "weights and lower limits of sigma, one of tagging and one of the other tasks; a task may start away from its "
-    "limit, as the global one does",
+    "training, full CLAMP: mean and range over seeds. Dotted, where s had them: its lower bounds, which are upper "
+    "limits of the weights and lower limits of sigma; a task may start away from its limit",
     _suffices,
     _draw,
     _sentences,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from made_up_costs import report
 from torch import nn
 
 from clamp.config import ConfigError
@@ -31,12 +32,12 @@ from repro.efficiency.names import (
     ONE_LENGTH,
     OPTIMISER,
     PROFILE_VARIANTS,
-    SCHEMA,
     TEXT,
 )
 from repro.efficiency.systems import CLAMP, ENCODERS, TINY, Encoders, build, make_batch, systems
 from repro.efficiency.timing import Rounds, ratios, spread, timed_rounds
-from repro.evidence.measurements import KINDS, read_efficiency, rows_of
+from repro.evidence.measurements import read_efficiency, rows_of
+from repro.records.measurements import KINDS
 from repro.run.published import published
 
 CPU = torch.device("cpu")
@@ -189,23 +190,23 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_section_yields_its_rows(rehearsal: Path) -> None:
-    report = read_efficiency(rehearsal / "results" / "efficiency")["cpu"]
-    assert report["quick"]
-    assert {name for name, outcome in report["sections"].items() if "error" in outcome} == set()
-    assert report["sections"]["compiled"]["skipped"]
+    found = read_efficiency(rehearsal / "results" / "efficiency")["cpu"]
+    assert found.quick
+    assert {name for name, outcome in found.sections.items() if "error" in outcome} == set()
+    assert found.sections["compiled"]["skipped"]
     names = set(systems(CPU))
-    assert {row["variant"] for row in rows_of(report, "counts")} == names
+    assert {row["variant"] for row in rows_of(found, "counts")} == names
     for batch in (1, 32):
-        assert {row["variant"] for row in rows_of(report, "latency", batch=batch)} == names
-    assert {row["variant"] for row in rows_of(report, "latency", batch=2)} == {ENCODERS, "clamp_torch"}
-    assert {row.get("variant") for row in rows_of(report, "training")} == names | {None}
-    assert {row["regions"] for row in rows_of(report, "sizes") if "regions" in row} == {4, 16}
-    assert {row["tokens"] for row in rows_of(report, "sizes") if "tokens" in row} == {4, 8}
-    assert {row["variant"] for row in rows_of(report, "profile", batch=1)} == set(PROFILE_VARIANTS)
-    for row in rows_of(report, "memory"):
+        assert {row["variant"] for row in rows_of(found, "latency", batch=batch)} == names
+    assert {row["variant"] for row in rows_of(found, "latency", batch=2)} == {ENCODERS, "clamp_torch"}
+    assert {row.get("variant") for row in rows_of(found, "training")} == names | {None}
+    assert {row["regions"] for row in rows_of(found, "sizes") if "regions" in row} == {4, 16}
+    assert {row["tokens"] for row in rows_of(found, "sizes") if "tokens" in row} == {4, 8}
+    assert {row["variant"] for row in rows_of(found, "profile", batch=1)} == set(PROFILE_VARIANTS)
+    for row in rows_of(found, "memory"):
         assert 2**20 < row["empty_bytes"] < row["inference_bytes"] <= row["training_bytes"] < 2**33
-    assert report["provenance"]["gpu"] is None
-    assert report["provenance"]["source_hash"]
+    assert found.provenance.gpu is None
+    assert found.provenance.source_hash
 
 
 def test_the_command_writes_the_tables_too_and_the_report_repeats_them(rehearsal: Path) -> None:
@@ -229,19 +230,20 @@ def test_a_section_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch,
     for name in ("latency", "sizes", "inference_parts", "training", "corpus", "compiled", "profile", "memory"):
         monkeypatch.setattr(measure.Bench, f"_{name}", fails)
     assert measure.run(tmp_path, ["cpu"], True, []) == 1
-    report = json.loads((tmp_path / "results" / "efficiency" / "cpu.json").read_text())
-    assert report["sections"]["latency"]["error"] == "RuntimeError: out of memory"
-    assert {row["section"] for row in report["rows"]} == {"counts"}
+    written = json.loads((tmp_path / "results" / "efficiency" / "cpu.json").read_text())
+    assert written["sections"]["latency"]["error"] == "RuntimeError: out of memory"
+    assert {row["section"] for row in written["rows"]} == {"counts"}
 
 
 def test_a_rehearsal_takes_no_measurements_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "results" / "efficiency" / "cpu.json"
     file.parent.mkdir(parents=True)
-    measured = json.dumps({"schema": SCHEMA, "kind": "cpu", "quick": False})
+    measured = json.dumps(report("cpu"))
+    end = len(measured) - 1
     rehearse = ["efficiency", "--quick", "--device", "cpu", "--out", str(tmp_path)]
     for content, error in (
         (measured, "holds a measurement; give the rehearsal an --out of its own"),
-        (measured[:-1], "truncated or corrupt: Expecting ',' delimiter: line 1 column 44 (char 43)"),
+        (measured[:-1], f"truncated or corrupt: Expecting ',' delimiter: line 1 column {end + 1} (char {end})"),
     ):
         file.write_text(content)
         assert main(rehearse) == 2

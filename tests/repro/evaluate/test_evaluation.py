@@ -16,8 +16,8 @@ from clamp.training.train import train
 from repro.__main__ import main
 from repro.evaluate.conditions import conditions
 from repro.evaluate.evaluation import evaluate
-from repro.evaluate.scoring_rules import LABELS
 from repro.plan.profiles import Inputs, Run
+from repro.records.evaluation import SCORING_RULES
 from repro.records.files import read_evaluation
 from repro.run import source_hash, store
 from repro.run.local_engine import EVALUATE
@@ -45,7 +45,7 @@ def test_evaluation_scores_the_checkpoint_under_every_condition(
     gold = sum(map(len, gold_spans(splits.test)))
     robust = [name for name, c in conditions(config, None).items() if c.group == "robustness"]
     assert {found["conditions"][name]["joint"]["gold"] for name in robust} == {gold}
-    assert found["rules"]["joint"].keys() == LABELS.keys()
+    assert found["rules"]["joint"].keys() == SCORING_RULES.keys()
     # this profile decodes by Viterbi, so that rule is the record's own
     assert found["rules"]["joint"]["viterbi"] == result["metrics"]["test"]["joint"]["f1"]
     assert found["rules"]["masc"]["macro"] == result["metrics"]["test"]["masc"]["macro_f1"]

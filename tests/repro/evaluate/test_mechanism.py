@@ -23,12 +23,13 @@ from clamp.evaluate import cells_of_regions, predict
 from clamp.metrics import expected_calibration_error
 from clamp.model import Clamp, Output, Tagger
 from clamp.tagging import TAGS, Span
-from repro.evaluate.alignment import BINS, alignment, auc
+from repro.evaluate.alignment import alignment, auc
 from repro.evaluate.attention_maps import attention_maps, chosen, grid_of
 from repro.evaluate.calibration import calibration_error, pooled, reliability
 from repro.evaluate.counterfactuals import counterfactuals
 from repro.evaluate.mechanism import mechanism
 from repro.evaluate.redrawn_images import redrawn_tweets
+from repro.records.evaluation import ALIGNMENT_BINS, Calibration
 
 QUIET = SyntheticConfig(train=4, dev=2, test=30, noise=0.0)
 
@@ -183,7 +184,7 @@ def test_alignment_is_of_each_tweet_with_its_own_and_with_another_image():
     )
     assert found["n"] == sum(found["matched"]) == sum(found["mismatched"]) == 11
     assert found["mean_matched"] == pytest.approx((z_t * z_v).sum(axis=1).mean(), abs=1e-4)
-    assert found["matched"] == np.histogram((z_t * z_v).sum(axis=1), bins=BINS, range=(-1, 1))[0].tolist()
+    assert found["matched"] == np.histogram((z_t * z_v).sum(axis=1), bins=ALIGNMENT_BINS, range=(-1, 1))[0].tolist()
 
 
 def test_perfect_alignment_has_an_auc_of_one_and_nobody_keeps_its_image(monkeypatch: pytest.MonkeyPatch):
@@ -215,20 +216,20 @@ def test_no_alignment_without_a_global_contrast_or_images():
 def test_bins_amount_to_the_calibration_error(seed: int, n: int):
     rng = np.random.default_rng(seed)
     probabilities_N3, gold_N = rng.dirichlet([0.4] * 3, size=n), rng.integers(3, size=n)
-    bins = reliability(probabilities_N3, gold_N)
-    assert sum(bins["count"]) == n
+    bins = Calibration.model_validate(reliability(probabilities_N3, gold_N))
+    assert sum(bins.count) == n
     assert calibration_error(bins) == pytest.approx(expected_calibration_error(probabilities_N3, gold_N), abs=1e-4)
 
 
 def test_bins_by_hand_and_pooled():
-    bins = reliability([[0.6, 0.4, 0.0], [0.62, 0.38, 0.0], [1.0, 0.0, 0.0]], [0, 1, 0])
+    bins = Calibration.model_validate(reliability([[0.6, 0.4, 0.0], [0.62, 0.38, 0.0], [1.0, 0.0, 0.0]], [0, 1, 0]))
     # 0.6 = 9/15 is the upper end of the ninth bin
-    assert [(k, n) for k, n in enumerate(bins["count"]) if n] == [(8, 1), (9, 1), (14, 1)]
-    assert (bins["confidence"][9], bins["right"][8], bins["right"][9]) == (0.62, 1, 0)
-    other = reliability([[0.64, 0.36, 0.0]] * 3, [0, 0, 1])
+    assert [(k, n) for k, n in enumerate(bins.count) if n] == [(8, 1), (9, 1), (14, 1)]
+    assert (bins.confidence[9], bins.right[8], bins.right[9]) == (0.62, 1, 0)
+    other = Calibration.model_validate(reliability([[0.64, 0.36, 0.0]] * 3, [0, 0, 1]))
     both = pooled([bins, other])
-    assert (both["count"][9], both["right"][9]) == (4, 2)
-    assert both["confidence"][9] == pytest.approx((0.62 + 3 * 0.64) / 4)
+    assert (both.count[9], both.right[9]) == (4, 2)
+    assert both.confidence[9] == pytest.approx((0.62 + 3 * 0.64) / 4)
 
 
 # Attention

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from clamp.data import Aspect, Tweet
-from repro.evaluate.scoring_rules import LABELS, joint_f1_by_rule, polarity_f1_by_rule
+from repro.evaluate.scoring_rules import joint_f1_by_rule, polarity_f1_by_rule
+from repro.records.evaluation import SCORING_RULES
 
 
 def test_every_rule_reads_its_own_difference() -> None:
@@ -17,7 +18,7 @@ def test_every_rule_reads_its_own_difference() -> None:
     tags = [["O", "O", "B-POS"], ["O", "I-NEG", "I-NEG"]]  # the second tweet was cut after three words
     viterbi = [[(2, 3, "POS")], [(1, 3, "NEG")]]
     found = joint_f1_by_rule(tags, viterbi, tweets)
-    assert found.keys() == LABELS.keys()
+    assert found.keys() == SCORING_RULES.keys()
     assert found["strict"] == 0.0
     assert found["orphans_open"] == found["viterbi"] == pytest.approx(2 * 1 / (2 + 3))
     assert found["lower_cased_text"] == pytest.approx(2 * 1 / (1 + 3))

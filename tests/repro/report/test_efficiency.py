@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from drawing import BY_NAME, assert_whole, drawn, names_of
-from made_up import evidence_of, record
+from made_up import evidence_of, record, set_f1
 from made_up_costs import PARTS, SYSTEMS, report, timing
 
 from repro.efficiency.names import FUSION, PROFILE_VARIANTS
 from repro.evidence.evidence import Evidence
 from repro.evidence.measurements import read_efficiency
 from repro.records.files import StoreError
+from repro.records.measurements import CostReport
 from repro.report.figures.figure import write_figure
 from repro.report.figures.style import COLUMN
 from repro.report.table import BLOCK, Table, as_latex
@@ -48,7 +49,7 @@ def changed(section: str, change: Callable[[dict[str, Any]], dict[str, Any] | No
 
 
 def costs(reports: dict[str, Any], records: list[dict[str, Any]]) -> Evidence:
-    return evidence_of(records, efficiency=reports)
+    return evidence_of(records, efficiency={kind: CostReport.model_validate(made) for kind, made in reports.items()})
 
 
 def table(reports: dict[str, Any]) -> Table:
@@ -232,7 +233,7 @@ def test_gaps_in_f1_are_over_shared_seeds_and_say_how_many() -> None:
     made = [r for r in generated() if r["variant"] in ("full", "text_only", "cmmt")]
     for r in made:
         f1 = {"full": (0.9, 0.8, 0.7), "text_only": (0.7, 0.7, 0.7), "cmmt": (0.5, 0.5, 0.5)}[r["variant"]][r["seed"]]
-        r["result"]["metrics"]["test"]["joint"]["f1"] = f1
+        set_f1(r, f1)
     kept = [r for r in made if r["variant"] == "full" or (r["variant"], r["seed"]) in {("text_only", 0), ("cmmt", 1)}]
     (sentence,) = sentences("efficiency_f1", costs({}, kept))
     assert "text only 0.33 x at -20.0 points (one seed)" in sentence  # not -10 points, from CLAMP's mean

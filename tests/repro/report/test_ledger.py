@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from made_up import evaluation, evidence_of, record
+from made_up import evaluation, evidence_of, record, run_of, set_f1
 
 from repro.evidence.comparisons import Comparison
 from repro.evidence.stats import Difference
@@ -74,7 +74,7 @@ def test_all_claims_of_the_table_are_adjusted_together():
     records = runs({"full": 0.9, "no_paf": 0.7}, profile=place[0], dataset=place[1])
     for r in records:  # p over seeds: 0.02
         lead = 0.12 + 0.12 * 3**0.5 / 6.96 * (0, 1, -1)[r["seed"]]
-        r["result"]["metrics"]["test"]["joint"]["f1"] = 0.9 if r["variant"] == "full" else 0.9 - lead
+        set_f1(r, 0.9 if r["variant"] == "full" else 0.9 - lead)
     elsewhere = runs({"full": 0.5, "no_ama": 0.5}, profile="offline", dataset="twitter2017")
     assert entries([*records, *elsewhere], place)[claim].judgement == "undecided"  # with F1 and cosines there: 0.06
     for r in elsewhere:
@@ -155,13 +155,12 @@ def test_only_the_paper_profile_is_held_against_the_papers_figure():
     assert entries([], place)[claim].judgement == "not run"
     low = runs({"full": 0.4}, seeds=5, profile="paper", dataset="twitter2015")
     assert entries(low, place)[claim].judgement in ("not supported", "undecided")
-    steady = [dict(r) for r in low]
-    for r in steady:
-        r["result"]["metrics"]["test"]["joint"]["f1"] = 0.677 + 0.001 * r["seed"]
-    assert entries(steady, place)[claim].judgement == "supported"
-    for r in steady:
-        r["result"]["metrics"]["test"]["joint"]["f1"] -= 0.1
-    assert entries(steady, place)[claim].judgement == "not supported"
+    for r in low:
+        set_f1(r, 0.677 + 0.001 * r["seed"])
+    assert entries(low, place)[claim].judgement == "supported"
+    for r in low:
+        set_f1(r, 0.577 + 0.001 * r["seed"])
+    assert entries(low, place)[claim].judgement == "not supported"
     assert not any("reaches" in claim for claim in entries([], ("offline", "twitter2015")))
 
 
@@ -186,7 +185,7 @@ def test_runs_of_other_settings_are_not_held_against_it(changes: dict[str, Any])
     claim, place = "CLAMP reaches 67.7 F1", ("paper", "twitter2015")
     records = runs({"full": 0.4}, seeds=6, profile="paper", dataset="twitter2015")
     for r in records:
-        r["result"]["metrics"]["test"]["joint"]["f1"] = 0.677
+        set_f1(r, 0.677)
     records[0]["config"] = merged(records[0]["config"], changes)
     left = entries(records, place)[claim]
     assert (left.n, left.judgement) == (5, "supported")
@@ -208,8 +207,8 @@ def test_threads_and_a_folder_of_the_same_weights_are_no_other_setting():
     records = runs({"full": 0.4}, seeds=2, profile="paper", dataset="twitter2015")
     records[0]["config"]["train"]["threads"] = 8
     records[1]["config"]["model"]["text"]["weights"] = "roberta-base"
-    assert all(in_the_papers_setting(r) for r in records)
-    assert not in_the_papers_setting(record("full"))
+    assert all(in_the_papers_setting(run_of(r)) for r in records)
+    assert not in_the_papers_setting(run_of(record("full")))
 
 
 def test_findings_name_exactly_the_claims_of_each_verdict():

@@ -19,6 +19,7 @@ from repro.__main__ import main
 from repro.evidence.evidence import Evidence
 from repro.evidence.measurements import read_operators
 from repro.records.files import StoreError
+from repro.records.measurements import OperatorReport
 from repro.report.figures.costs import infonce
 from repro.report.figures.figure import write_figure
 from repro.report.figures.style import COLUMN
@@ -28,7 +29,8 @@ from repro.report.tables.costs.operators import operators
 from repro.report.wording import NOT_MEASURED
 
 PROVENANCE = {"gpu": None, "driver": None, "cores": 2, "cpu": "Made-up", "packages": {"torch": "2.13.0"}}
-PROVENANCE |= {"kernels_hash": "0123456789abcdef"}
+PROVENANCE |= {"kernels_hash": "0123456789abcdef", "cuda": None, "cudnn": None, "python": "3.11.9"}
+PROVENANCE |= {"git_sha": None, "git_dirty": None, "started": "2025-01-01T00:00:00+00:00"}
 
 
 def timing(work: str, variant: str, p50: float, launch: str = "eager", **fields: Any) -> dict[str, Any]:
@@ -61,10 +63,14 @@ CPU_ROWS = losses(targets.on_a_cpu, {"torch, chunked": 1.0, "eager": 2.0, "refer
 CPU_ROWS += [timing(targets.ATTENTION_ON_A_CPU, name, ms) for name, ms in (("torch", 3.0), ("SDPA", 4.0))]
 
 
+def report(kind: str, rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    made = {"schema": 1, "kind": kind, "complete": True, "provenance": PROVENANCE, "sections": {}, "rows": rows}
+    return made | {"targets": []} | changes
+
+
 def write_report(folder: Path, kind: str, rows: list[dict[str, Any]], **changes: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"schema": 1, "kind": kind, "complete": True, "provenance": PROVENANCE, "sections": {}, "rows": rows}
-    (folder / f"{kind}.json").write_text(json.dumps(made | {"targets": []} | changes))
+    (folder / f"{kind}.json").write_text(json.dumps(report(kind, rows, **changes)))
 
 
 @pytest.fixture
@@ -81,7 +87,8 @@ def measured(folder: Path) -> Evidence:
 
 def axes_of(name: str, rows: list[dict[str, Any]]) -> list[Any]:
     kind = "cpu" if name == "infonce_cpu" else "gpu"
-    return drawn(name, evidence_of([], operators={kind: {"rows": rows}})).axes
+    made = OperatorReport.model_validate(report(kind, rows))
+    return drawn(name, evidence_of([], operators={kind: made})).axes
 
 
 def test_without_a_report_every_cell_says_so_and_nothing_is_drawn(tmp_path: Path) -> None:
@@ -204,7 +211,12 @@ def test_every_curve_is_told_apart_by_more_than_its_colour() -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "truncated or corrupt"), ('{"schema": 1, "kind": "cpu"}', "not a report of kind 'gpu'"), ("[]", "not a")],
+    [
+        ("{", "truncated or corrupt"),
+        (json.dumps(report("cpu", [])), "a report of kind 'cpu'"),
+        ('{"schema": 1, "kind": "gpu"}', "not such a report: sections: Field required"),
+        ("[]", "not such a report"),
+    ],
 )
 def test_a_file_that_is_no_report_is_named(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "gpu.json").write_text(content)

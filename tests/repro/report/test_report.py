@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from drawing import BY_NAME, write_figures
-from made_up import evaluation, evidence_of, record
+from made_up import evaluation, evidence_of, record, set_f1, with_bounds
 
 from repro.report.page import TITLE, VERDICTS, as_html, as_markdown, write_report
 from repro.report.tables.contents import make_tables
@@ -180,11 +180,15 @@ def test_figures_say_what_the_records_do():
         for k, epoch in enumerate(r["result"]["curve"]):
             epoch["dev_f1"] = 0.5 + 0.3 * (k == 7)
         r["result"]["best_epoch"] = 8
-        r["result"]["metrics"]["test"]["joint"]["f1"] = 0.9 if r["variant"] == "no_mcl" else 0.7
+        set_f1(r, 0.9 if r["variant"] == "no_mcl" else 0.7)
     evidence = evidence_of(records)
     (said,) = BY_NAME["learning_curves"].sentences(evidence)
     assert said.endswith("CLAMP is best on dev after epoch 8 of 12, at 80.0 ± 0.0 F1 (3 seeds).")
     (said,) = BY_NAME["ablations"].sentences(evidence)
     assert "of 5 systems the highest mean is that of no contrast (90.0 ± 0.0, 3 seeds)" in said
     (said,) = BY_NAME["loss_weights"].sentences(evidence)
+    assert "In CLAMP, no s has a bound." in said
+    lowest = {"tagging": -4.0, "aspect": 2.0, "global": 2.0, "local": 2.0}
+    bounded = [with_bounds(r, **lowest) for r in records if r["variant"] == "full"]
+    (said,) = BY_NAME["loss_weights"].sentences(evidence_of(bounded))
     assert "0 of 4 loss weights were held by their bound" in said

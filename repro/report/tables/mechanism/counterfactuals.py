@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evaluate.counterfactuals import TWEETS
 from repro.evidence.by_seed import measured
 from repro.evidence.cells import GENERATED, Cell
 from repro.evidence.evidence import Evidence
 from repro.plan.variants import SUITE
+from repro.records.evaluation import COUNTERFACTUAL_TWEETS
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import BLOCK, Table
 from repro.report.table_rows import place_title
@@ -58,9 +58,9 @@ def counterfactuals(evidence: Evidence) -> Table:
         findings=_findings(shown),
         frame=pd.DataFrame(rows),
         footer=(
-            f"Of the first {TWEETS} test tweets, and of their aspects whose span was found before. Each aspect's mouth "
-            "is redrawn in an image of its own; all distractors of a tweet are redrawn together. A span that is no "
-            "longer found counts as changed.",
+            f"Of the first {COUNTERFACTUAL_TWEETS} test tweets, and of their aspects whose span was found before. Each "
+            "aspect's mouth is redrawn in an image of its own; all distractors of a tweet are redrawn together. A span "
+            "that is no longer found counts as changed.",
             "A system that ignores the image is unchanged everywhere; where it guesses, the new mouth shows its guess "
             "in one case of three.",
             "A label that was wrong before and what the new mouth shows both follows and is unchanged: the two can add "

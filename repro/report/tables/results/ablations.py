@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from clamp.config import TASKS
+from clamp.config import TASKS, Task
 from repro.evidence.cells import DATASET_TITLES, Block, Cell, Place
 from repro.evidence.comparisons import Comparison
 from repro.evidence.evidence import Evidence
@@ -14,6 +14,7 @@ from repro.evidence.per_record import weightings
 from repro.evidence.stats import SIGNIFICANCE, minimum_detectable_difference
 from repro.plan.profiles import PROFILES
 from repro.plan.variants import SUITE, VARIANTS
+from repro.records.run import Weighting
 from repro.report.provenance_notes import SELECTION, TESTS, provenance_footer
 from repro.report.table import BLOCK, Table
 from repro.report.wording import NOT_RUN, between, interval, mean_and_sd, p_value, percent, seeds, signed
@@ -30,7 +31,7 @@ def ablations(evidence: Evidence, place: Place) -> Table:
         name=f"ablations_{dataset}" if profile == dataset else f"ablations_{dataset}_{profile}",
         title=title,
         about=_about(profile),
-        findings=(_ablation_finding(block, compared), *bounds_findings(block.get("full"))),
+        findings=(_ablation_finding(block, compared), *weighting_findings(block.get("full"))),
         frame=pd.DataFrame([{BLOCK: f"Profile {profile}", **row} for row in rows]),
         footer=(
             "Mean ± standard deviation over n seeds; t intervals are cut at 0 and 100. Differences are variant minus "
@@ -111,29 +112,54 @@ def _ablation_finding(block: Block, compared: dict[str, Comparison]) -> str:
     return f"Variants {'. Variants '.join(parts)}. {NOT_RUN.capitalize()}: {missing} of {len(SUITE)} variants."
 
 
-def bounds_findings(full: Cell | None) -> tuple[str, ...]:
-    """How long AMA's s lay on their lower bounds, where that was logged, and how the other weights moved.
-
-    Only if all lay there for most steps did little adapt.
-    """
+def weighting_findings(full: Cell | None) -> tuple[str, ...]:
+    """How AMA's s moved, where that was logged, and where they had lower bounds how long they lay on them."""
     logs = weightings(full) if full else []
     if not logs:
         return ()
     logged = [log.share_on_bound for log in logs]
     tasks = [task for task in TASKS if all(task in shares for shares in logged)]
+    return (_bounds_finding(logs, tasks) if tasks else _moves_finding(logs),)
+
+
+def _moves_finding(logs: list[Weighting]) -> str:
+    """How far each task's s went from where it started."""
+    courses = _courses(logs)
+    by_task = {task: float(np.mean([s[-1] - s[0] for s in of_task])) for task, of_task in courses.items()}
+    listed = "; ".join(
+        f"{task} by {moved:+.2f}, its weight from {_weights(courses[task], 0)} to {_weights(courses[task], -1)}"
+        for task, moved in by_task.items()
+    )
+    return (
+        f"In CLAMP, no s has a bound. From the first logged step to the last it moved (means over {seeds(len(logs))}): "
+        f"{listed}."
+    )
+
+
+def _bounds_finding(logs: list[Weighting], tasks: list[Task]) -> str:
+    """How long the s of these tasks lay on their bounds, and how the other weights moved.
+
+    Only if all lay there for most steps did little adapt.
+    """
+    logged = [log.share_on_bound for log in logs]
     share_of = {task: float(np.mean([shares[task] for shares in logged])) for task in tasks}
     held = [task for task, share in share_of.items() if share > 0.5]
     verdict = "; so AMA was nearly a fixed weighting here" if len(held) == len(tasks) else ""
     named = f" ({', '.join(held)})" if held else ""
     listed = ", ".join(f"{task} {percent(share)} %" for task, share in share_of.items())
-    courses = {task: [log.s[task] for log in logs] for task in tasks if all(task in log.s for log in logs)}
+    courses = {task: of_task for task, of_task in _courses(logs).items() if task in tasks}
     moved = [f"{task} from {_weights(courses[task], 0)} to {_weights(courses[task], -1)}" for task in courses]
     free = [course for task, course in zip(courses, moved, strict=True) if task not in held]
     went = f" From the first logged step to the last the free weights went: {'; '.join(free)} (means)." if free else ""
     return (
         f"In CLAMP, {len(held)} of {len(tasks)} loss weights{named} were held by their bound for more than half of the "
-        f"steps (mean share over {seeds(len(logs))}: {listed}){verdict}.{went}",
+        f"steps (mean share over {seeds(len(logs))}: {listed}){verdict}.{went}"
     )
+
+
+def _courses(logs: list[Weighting]) -> dict[Task, list[list[float]]]:
+    """Each seed's logged s of every task that all of them have."""
+    return {task: [log.s[task] for log in logs] for task in TASKS if all(task in log.s for log in logs)}
 
 
 def _weights(courses: list[list[float]], at: int) -> str:

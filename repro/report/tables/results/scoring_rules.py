@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from repro.evaluate.scoring_rules import LABELS
 from repro.evidence.cells import PLACES, Cell, Place
 from repro.evidence.evidence import Evidence
 from repro.plan.variants import GROUPS
+from repro.records.evaluation import SCORING_RULES
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import Table
 from repro.report.table_rows import TextRow, evaluated, frame_by_place, only, place_title
@@ -45,7 +45,7 @@ def scoring_rules(evidence: Evidence) -> Table:
         findings=tuple(_finding(evidence, place) for place in PLACES),
         frame=frame_by_place(evidence, lambda place: columns, row, lambda place: GROUPS["main"], evaluated),
         footer=(
-            *(f"{_JOINT[rule]}: {label}." for rule, label in LABELS.items()),
+            *(f"{_JOINT[rule]}: {label}." for rule, label in SCORING_RULES.items()),
             "Mean ± standard deviation over the n seeds that were evaluated. Spread: the highest of the five joint F1 "
             "figures minus the lowest, of their means over seeds.",
             "MASC of gold spans: macro-F1 as in scikit-learn; harmonic: of macro-precision and macro-recall "

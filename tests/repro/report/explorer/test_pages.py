@@ -108,7 +108,7 @@ def test_spans_of_other_tweets_are_not_shown() -> None:
         for r in cell.records
         if cell.variant != "full"
     ]
-    of["config"]["data"]["synthetic"]["noise"] = 8.0
+    of.config["data"]["synthetic"]["noise"] = 8.0
     labels = [a["labels"][-1] for t in Page(as_html(evidence, [], [], Path())).data["tweets"] for a in t["aspects"]]
     assert set(labels) == {"not kept"}
 

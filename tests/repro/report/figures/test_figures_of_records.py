@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawing import BY_NAME, assert_whole, drawn, names_of, write_figures
-from made_up import evidence_of, record, suite
+from made_up import evidence_of, record, suite, with_bounds
 from matplotlib.colors import to_rgb
 
 from repro.evidence.stats import summarise
@@ -77,10 +77,12 @@ def test_one_seed_has_no_band():
 
 
 def test_loss_weights_are_those_of_the_log_with_their_bounds():
-    axis, beside = axes_of("loss_weights", FEW)
+    lowest = {"tagging": -4.0, "aspect": 2.0, "global": 2.0, "local": 2.0}
+    records = [with_bounds(record("full", seed, epochs=8 - seed), **lowest) for seed in range(3)]
+    axis, beside = axes_of("loss_weights", records)
     lines = {line.get_label(): line for line in axis.lines}
     assert set(TASK_STYLES) < set(lines)
-    logged = [np.array(r["result"]["weighting"]["s"]["tagging"]) for r in FEW if r["variant"] == "full"]
+    logged = [np.array(r["result"]["weighting"]["s"]["tagging"]) for r in records]
     np.testing.assert_allclose(lines["tagging"].get_ydata(), np.mean(np.exp(-np.array(logged)) / 2, axis=0))
     assert list(lines["tagging"].get_xdata()) == FEW[0]["result"]["weighting"]["step"]
     bounds = [line for line in axis.lines if line.get_linewidth() == 0.8 and len(line.get_ydata())]
@@ -91,11 +93,23 @@ def test_loss_weights_are_those_of_the_log_with_their_bounds():
     sigmas = {line.get_label(): line for line in beside.lines}
     np.testing.assert_allclose(sigmas["tagging"].get_ydata(), np.mean(np.exp(logged) ** 0.5, axis=0))
     said = BY_NAME["loss_weights"].caption
-    assert "upper limits of the weights and lower limits of sigma, one of tagging and one of the other tasks" in said
+    assert "Dotted, where s had them: its lower bounds, which are upper limits of the weights" in said
     assert [text.get_text() for text in beside.texts] == ["least for tagging: 0.135", "least for the others: 2.72"]
 
 
+def test_loss_weights_without_bounds_have_no_limit():
+    records = [record("full", seed) for seed in range(2)]
+    for r in records:
+        r["config"]["model"]["aggregation"].pop("lowest", None)
+    figure = drawn("loss_weights", evidence_of(records))
+    for axis in figure.axes:
+        assert [line for line in axis.lines if line.get_linewidth() == 0.8] == []
+        assert list(axis.texts) == []
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(TASK_STYLES)
+
+
 def test_bounds_are_named_by_their_tasks():
+    assert _named_bounds({}) == {}
     assert _named_bounds({"tagging": 0.0, "aspect": 0.0}) == {0.0: "all"}
     apart = {"tagging": -4.0, "aspect": 1.0, "global": 2.0}
     assert _named_bounds(apart) == {-4.0: "tagging", 1.0: "aspect", 2.0: "global"}

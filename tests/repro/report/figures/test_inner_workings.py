@@ -17,6 +17,7 @@ from clamp.data.collate import EncodedTweets
 from clamp.evaluate import cells_of_regions, predict
 from repro.evaluate.attention_maps import attention_maps, chosen
 from repro.evaluate.redrawn_images import first_test_tweets
+from repro.evidence.cells import GENERATED
 from repro.evidence.evidence import Evidence
 from repro.report.figures.attention_maps import mass_on, seen_colours, shown_tweets
 from repro.report.figures.figure import write_figure
@@ -134,9 +135,12 @@ def test_maps_are_of_the_tweets_that_the_generator_makes(everything: Evidence):
         for aspect in one["aspects"]:
             assert f"gold {aspect['gold']}" in texts
             assert f"predicted {aspect['predicted'] or 'not found'}" in texts
-    one["words"][0] = "another"
+    (of_clamp, *_) = everything.block(GENERATED)["full"].evaluations
+    assert of_clamp.evaluation.mechanism is not None
+    (kept, *_) = of_clamp.evaluation.mechanism.attention or ()
+    kept.words[0], was = "another", kept.words[0]
     assert shown_tweets(everything) == []  # never another tweet's image under these maps
-    one["words"][0] = tweet.words[0]
+    kept.words[0] = was
 
 
 def test_the_bar_of_maps_has_the_colours_that_they_have_over_grey(everything: Evidence):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
-from made_up import RESAMPLES, record, suite
+from made_up import RESAMPLES, record, runs_of, suite, with_bounds
 from made_up_tables import tables
 
 from repro.evidence.cells import blocks
@@ -44,7 +45,7 @@ def test_ablations_name_every_system_that_was_tuned(monkeypatch: pytest.MonkeyPa
 
 
 def test_ablation_differences_are_those_of_the_comparison(frame_of: dict[str, pd.DataFrame]):
-    block = blocks(suite())["synthetic", "synthetic"]
+    block = blocks(runs_of(suite()))["synthetic", "synthetic"]
     others = [cell for cell in block.values() if cell.variant != "full"]
     compared = compare([(cell, block["full"]) for cell in others], RESAMPLES)
     rows = frame_of["ablations_synthetic"].set_index("variant")
@@ -72,7 +73,8 @@ def test_ablation_differences_are_those_of_the_comparison(frame_of: dict[str, pd
     ],
 )
 def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], held: str):
-    records = [record("full", seed) for seed in range(2)]
+    lowest = {"tagging": -4.0, "aspect": 2.0, "global": 2.0, "local": 2.0}
+    records = [with_bounds(record("full", seed), **lowest) for seed in range(2)]
     for r, more in zip(records, (0.02, -0.02), strict=True):
         logged = r["result"]["weighting"]["share_on_bound"]
         logged.update({task: share + more for task, share in zip(logged, shares, strict=True)})
@@ -83,3 +85,16 @@ def test_ablations_say_how_far_the_bounds_decided(shares: tuple[float, ...], hel
     assert ("nearly a fixed weighting" in said) == (min(shares) > 0.5)  # not while one weight moves
     assert ("the free weights went: tagging from 0.5 to 27.3" in said) == (shares[0] < 0.5)
     assert ("aspect from" in said) == (shares[1] < 0.5)
+
+
+def test_without_bounds_ablations_say_how_far_each_s_moved():
+    records = [record("full", seed) for seed in range(2)]
+    for r, to in zip(records, (-1.0, -3.0), strict=True):
+        r["result"]["weighting"]["s"] = {"tagging": [0.0, 1.0, to], "global": [3.0, 2.5]}
+    (said,) = re.findall(r"^In CLAMP, .*$", as_markdown(tables(records)["ablations_synthetic"]), re.MULTILINE)
+    weight = np.mean(np.exp([1.0, 3.0])) / 2
+    assert said == (
+        "In CLAMP, no s has a bound. From the first logged step to the last it moved (means over 2 seeds): "
+        f"tagging by -2.00, its weight from 0.5 to {weight:.3g}; "
+        f"global by -0.50, its weight from {np.exp(-3) / 2:.3g} to {np.exp(-2.5) / 2:.3g}."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up import evidence_of, record
+from made_up import evidence_of, record, run_of
 
 from repro.evidence.cells import GENERATED, Cell
 from repro.evidence.comparisons import Comparison
@@ -16,7 +16,7 @@ F1 = {"full": 0.9, "no_mcl": 0.6, "no_paf": 0.55, "no_paf_no_mcl": 0.5}
 
 
 def cells(seeds: int = 3) -> dict[str, Cell]:
-    return {v: Cell(v, tuple(record(v, s, f1=f1, tweets=500) for s in range(seeds))) for v, f1 in F1.items()}
+    return {v: Cell(v, tuple(run_of(record(v, s, f1=f1, tweets=500)) for s in range(seeds))) for v, f1 in F1.items()}
 
 
 def effects_of(block: dict[str, Cell]) -> dict[str, Comparison]:

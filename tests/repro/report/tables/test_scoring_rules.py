@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from made_up import evaluation, evidence_of, record
 
-from repro.evaluate.scoring_rules import LABELS
+from repro.records.evaluation import SCORING_RULES
 from repro.report.tables.results.scoring_rules import _JOINT, scoring_rules
 
 
 def test_every_rule_has_a_column():
-    assert _JOINT.keys() == LABELS.keys()
+    assert _JOINT.keys() == SCORING_RULES.keys()
 
 
 def test_rules_show_their_figures_and_the_widest_spread():
     records = [record(v, seed) for v in ("full", "text_only") for seed in range(2)]
     evaluations = [evaluation(r) for r in records]
     for e in evaluations:
-        e["evaluation"]["rules"]["joint"] = dict.fromkeys(LABELS, 0.8)
+        e["evaluation"]["rules"]["joint"] = dict.fromkeys(SCORING_RULES, 0.8)
         e["evaluation"]["rules"]["joint"]["viterbi"] += 0.03 if e["variant"] == "text_only" else 0.01
     table = scoring_rules(evidence_of(records, evaluations))
     rows = table.frame[table.frame.block.str.contains("synthetic")].set_index("system")

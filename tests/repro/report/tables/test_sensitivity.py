@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from made_up import evidence_of, record
+from made_up import evidence_of, record, set_f1
 
 from repro.plan.variants import GROUPS, VARIANTS
 from repro.report.tables.results.sensitivity import sensitivity, settings_of
@@ -13,8 +13,8 @@ from repro.report.tables.results.sensitivity import sensitivity, settings_of
 def runs(dev: dict[str, float], test: dict[str, float]) -> list[dict[str, Any]]:
     records = [record(v, seed) for v in dev for seed in range(3 if v == "full" else 1)]
     for r in records:
-        r["result"]["metrics"]["dev"]["joint"] = {"f1": dev[r["variant"]] + 0.01 * r["seed"]}
-        r["result"]["metrics"]["test"]["joint"] = r["result"]["metrics"]["test"]["joint"] | {"f1": test[r["variant"]]}
+        set_f1(r, dev[r["variant"]] + 0.01 * r["seed"], "dev")
+        set_f1(r, test[r["variant"]])
     return records
 
 

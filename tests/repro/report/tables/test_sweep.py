@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from drawing import BY_NAME, names_of
-from made_up import evaluation, evidence_of, record, suite
+from made_up import evaluation, evidence_of, record, runs_of, suite
 from made_up_mechanisms import row_of, swept
 
 from repro.evidence.cells import blocks
@@ -65,15 +65,16 @@ def test_the_sweep_enters_no_other_table_and_no_other_figure():
         assert after[name].findings == table.findings
         assert after[name].footer == table.footer
         assert after[name].frame.equals(table.frame)
-    assert blocks(with_sweep).keys() == blocks(usual).keys()
-    assert all(blocks(with_sweep)[place].keys() == block.keys() for place, block in blocks(usual).items())
+    grouped, usually = blocks(runs_of(with_sweep)), blocks(runs_of(usual))
+    assert grouped.keys() == usually.keys()
+    assert all(grouped[place].keys() == block.keys() for place, block in usually.items())
     for name in names_of(evidence_of(usual, evaluations)):
         before_and_after = (evidence_of(usual, evaluations), evidence_of(with_sweep, every))
         told, again = (list(BY_NAME[name].sentences(evidence)) for evidence in before_and_after)
         assert told == again
     assert set(names_of(evidence_of(with_sweep, every))) == {*names_of(evidence_of(usual, evaluations)), "sweep"}
-    runs_of = [coverage(evidence_of(records)).runs[0] for records in (usual, with_sweep)]
-    assert int(runs_of[1]) == int(runs_of[0]) + len(GROUPS["sweep"])
+    covered = [coverage(evidence_of(records)).runs[0] for records in (usual, with_sweep)]
+    assert int(covered[1]) == int(covered[0]) + len(GROUPS["sweep"])
     only = evidence_of([record(name) for name in GROUPS["sweep"]])
     assert only.grouped == {}
     assert len(only.swept) == len(GROUPS["sweep"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up import evidence_of, record
+from made_up import evidence_of, record, set_f1
 
 from repro.report.tables.results.variance import core_hours, variance
 
@@ -26,7 +26,7 @@ def test_the_sentence_says_which_spread_is_larger():
     def said(spread: float) -> str:
         records = [record("full", seed, tweets=400) for seed in range(3)]
         for r in records:
-            r["result"]["metrics"]["test"]["joint"]["f1"] = 0.9 + spread * r["seed"]
+            set_f1(r, 0.9 + spread * r["seed"])
         return variance(evidence_of(records)).findings[0]
 
     assert "seeds vary more than the test set does in 1 of 1 systems" in said(0.05)

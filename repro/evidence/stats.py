@@ -98,9 +98,16 @@ def bootstrap_contrast(parts: Sequence[tuple[float, ArrayLike]], resamples: int 
 
 def resampled_f1(counts_SN3: ArrayLike, resamples: int = RESAMPLES) -> np.ndarray:
     """(R, S) F1 of each seed in every resample of the N tweets; the same resamples for every system."""
-    counts = np.asarray(counts_SN3)
-    weights_RN = _bootstrap_weights(counts.shape[1], resamples)
-    return np.concatenate([_f1(_totals(chunk, counts)) for chunk in _chunks(weights_RN)])
+    counts = np.ascontiguousarray(counts_SN3, dtype=np.int64)
+    return np.stack([_resampled_f1_of_one(one.tobytes(), len(one), resamples) for one in counts], axis=1)
+
+
+@lru_cache(maxsize=512)
+def _resampled_f1_of_one(counts: bytes, tweets: int, resamples: int) -> np.ndarray:
+    """(R,) of one seed. Kept, because a record stands in many comparisons, and a product for each takes seconds."""
+    counts_1N3 = np.frombuffer(counts, dtype=np.int64).reshape(1, tweets, 3)
+    weights_RN = _bootstrap_weights(tweets, resamples)
+    return np.concatenate([_f1(_totals(chunk, counts_1N3))[:, 0] for chunk in _chunks(weights_RN)])
 
 
 @lru_cache(maxsize=4)

@@ -117,3 +117,14 @@ def package(session: nox.Session) -> None:
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     session.run("python", "-m", "build", "--no-isolation")  # an isolated build would not heed the constraints
     session.run("twine", "check", "--strict", *map(str, (ROOT / "dist").iterdir()))
+
+
+@nox.session
+@nox.parametrize("triton", ["3.6.0", "3.7.1", "newest"])
+def kernels_on_triton(session: nox.Session, triton: str) -> None:
+    """Compile the kernels under each Triton of the supported range; arguments after -- go to `kernels.inspect`."""
+    requirement = "triton" if triton == "newest" else f"triton=={triton}"
+    # Not Triton by its constraint, and none of its own requirements: torch's CPU build has none of it.
+    _once(session, "triton", requirement.encode(), ["--constraint", "constraints.txt", "torch", "numpy"])
+    session.install("--no-deps", "--upgrade", requirement)
+    session.run("python", "-m", "kernels.inspect", "--core", "--compile-only", *session.posargs)

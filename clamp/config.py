@@ -72,13 +72,19 @@ class VisionConfig:
     """How an image becomes regions.
 
     "conv": a small convolutional stem from scratch; "transformer": the patch tokens of a transformers vision model;
-    "proxy": the words that tools said of the image, read by the text encoder.
+    "proxy": the sentences that tools said of the image, read by the text encoder. `frozen`: the encoder stays as it was
+    loaded; for a proxy that is the text encoder as it was before training.
     """
 
     kind: Literal["conv", "transformer", "proxy"] = "conv"
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     image_size: int = Field(default=64, ge=16)
     channels: tuple[int, ...] = Field(default=(32, 64), min_length=1)  # of the stem's layers
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frozen and self.kind == "conv":
+            raise ValueError("frozen: a stem that starts from scratch has to be trained")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -86,7 +92,7 @@ class ContrastConfig:
     """Multi-task contrastive learning: which parts, and their scales."""
 
     global_contrast: bool = True
-    local_contrast: Literal["words", "aspects", "none"] = "words"
+    local_contrast: Literal["aspects", "words", "none"] = "aspects"
     width: int = Field(default=64, ge=1)
     scale: float = Field(default=5.0, gt=0.0, le=100.0)
     learn_scale: bool = False
@@ -94,14 +100,16 @@ class ContrastConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class AggregationConfig:
-    """How the tasks' losses become one: learned uncertainty, or the weights that it is compared with."""
+    """How the tasks' losses become one: `clamp.aggregation` says what the modes are."""
 
-    mode: Literal["uncertainty", "unbounded", "fixed", "equal"] = "uncertainty"
-    initial: dict[Task, float] = Field(default_factory=lambda: _by_task(0.0, 2.0, 3.0, 2.0))
-    lowest: dict[Task, float] = Field(default_factory=lambda: _by_task(-4.0, 2.0, 2.0, 2.0))
+    mode: Literal["map", "kendall", "liebel_koerner", "softmax", "fixed", "equal"] = "map"
+    initial: dict[Task, float] = Field(default_factory=lambda: _by_task(-1.0, 3.0, 3.0, 3.0))  # s at the start
+    prior_mean: dict[Task, float] = Field(default_factory=lambda: _by_task(-2.0, 3.0, 3.0, 3.0))  # mu of "map"
+    prior_strength: float = Field(default=0.25, gt=0.0)  # lambda of "map"
+    temperature: float = Field(default=1.0, gt=0.0)  # of "softmax"
 
     def __post_init__(self) -> None:
-        for values in (self.initial, self.lowest):
+        for values in (self.initial, self.prior_mean):
             if set(values) != set(TASKS):
                 raise ValueError(f"needs a value for each of {', '.join(TASKS)}")
 
@@ -123,6 +131,7 @@ class ModelConfig:
     levels: tuple[Level, ...] = Field(default=("pooled", "patch", "patch"), min_length=1)
     focus: bool = True
     gate: bool = True
+    identity_start: bool = True  # a stage begins as the identity: the last layers of its residual branches are zero
     contrast: ContrastConfig = Field(default_factory=ContrastConfig)
     aggregation: AggregationConfig = Field(default_factory=AggregationConfig)
     decoder: Literal["argmax", "viterbi", "crf"] = "argmax"
@@ -147,6 +156,7 @@ class TrainConfig:
     clip_norm: float = Field(default=1.0, gt=0.0)
     patience: int = Field(default=12, ge=1)  # epochs without a better dev F1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on CUDA, else float32
+    feature_cache: bool = True  # what a frozen encoder says of an image is computed once a run, and kept in its folder
     threads: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
 

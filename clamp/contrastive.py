@@ -1,8 +1,11 @@
-"""MCL: contrast between text and image, globally over the batch and locally over the words of a tweet.
+"""MCL: contrast between text and image, globally over the batch and locally between aspects and what they attended to.
 
-Global: symmetric InfoNCE (van den Oord et al., 2018; CLIP's form, Radford et al., 2021) of pooled text against pooled
-regions. Local: every word against the image context it attended to (as in GLoRIA, Huang et al., 2021, and MGCA,
-Wang et al., 2022). The text side is X^0, before fusion: X^K holds the context and would leak it into both sides.
+Both are symmetric InfoNCE (van den Oord et al., 2018; CLIP's form, Radford et al., 2021) over the batch. Global: pooled
+text against pooled regions. Local: every gold aspect's words against the context that these words attended to, so in
+training only. The text side is X^0, before fusion: X^K holds the context and would leak it into both sides.
+
+"words" is the local contrast of MGCA (Wang et al., 2022): every word against its own context, within its tweet alone.
+Words can win there by attending each to another place, whatever lies there.
 """
 
 from __future__ import annotations
@@ -25,9 +28,20 @@ def masked_mean(x_BND: Tensor, mask_BN: Tensor) -> Tensor:
     return total_BD / mask_BN.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def _normalise(x: Tensor, valid: Tensor) -> Tensor:
+def _normalise(x: Tensor, valid: Tensor | None = None) -> Tensor:
     """Unit vectors; rows that are not valid are cut out before the division, so that no gradient passes them."""
-    return F.normalize(x.masked_fill(~valid[..., None], 0.0).float(), dim=-1, eps=1e-6)
+    if valid is not None:
+        x = x.masked_fill(~valid[..., None], 0.0)
+    return F.normalize(x.float(), dim=-1, eps=1e-6)
+
+
+def _span_means(spans_N3: Tensor, tweets: int, words: int, dtype: torch.dtype) -> Tensor:
+    """(N, tweets x words): the matrix whose product with all words' vectors is each span's mean. No span is empty."""
+    position_T = torch.arange(words, device=spans_N3.device)
+    inside_NT = (position_T >= spans_N3[:, 1, None]) & (position_T < spans_N3[:, 2, None])
+    of_tweet_NB = spans_N3[:, :1] == torch.arange(tweets, device=spans_N3.device)
+    mean_NT = inside_NT.to(dtype) / inside_NT.sum(dim=1, keepdim=True)
+    return (of_tweet_NB[:, :, None] * mean_NT[:, None]).flatten(1)
 
 
 class ContrastScale(nn.Module):
@@ -92,7 +106,7 @@ class MultiTaskContrast(nn.Module):
         """The losses of the tasks that have at least two rows to contrast.
 
         text_BTD is X^0; context_BTD is W_o C^K of the last stage, before gate and residual; aspect_spans_N3 holds
-        (tweet, start, end) int64 of the gold aspects, for the "aspects" alternative (training only).
+        (tweet, start, end) int64 of the gold aspects, which only "aspects" reads (in training).
         """
         losses: dict[Task, Tensor] = {}
         has_image_B = region_mask_BR.any(dim=1)
@@ -125,14 +139,11 @@ class MultiTaskContrast(nn.Module):
         spans_N3 = spans_N3[has_image_B[spans_N3[:, 0]]]
         if len(spans_N3) < 2:
             return
-        position_T = torch.arange(text_BTD.shape[1], device=text_BTD.device)
-        inside_NT = (position_T >= spans_N3[:, 1, None]) & (position_T < spans_N3[:, 2, None])
-        valid_N = inside_NT.any(dim=1)
-        tweet_N = spans_N3[:, 0]
-        t_NE = _normalise(masked_mean(self.project_word(text_BTD)[tweet_N], inside_NT), valid_N)
-        o_NE = _normalise(masked_mean(self.project_context(context_BTD)[tweet_N], inside_NT), valid_N)
-        if int(valid_N.sum()) >= 2:
-            losses["local"] = kernels.info_nce(t_NE, o_NE, self.local_scale(), row_mask=valid_N, impl=self.operators)
+        # the projections are linear: that of the words' mean is the mean of their projections
+        mean_NK = _span_means(spans_N3, *text_BTD.shape[:2], text_BTD.dtype)
+        t_NE = _normalise(self.project_word(mean_NK @ text_BTD.flatten(0, 1)))
+        o_NE = _normalise(self.project_context(mean_NK @ context_BTD.flatten(0, 1)))
+        losses["local"] = kernels.info_nce(t_NE, o_NE, self.local_scale(), impl=self.operators)
 
     def project(self) -> None:
         """Bring learned scales back into their range; call after every optimiser step."""

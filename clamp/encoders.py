@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from clamp.config import ConfigError, EncoderConfig, VisionConfig
+from clamp.data.collate import Batch
 from clamp.pyramid import Grid
+
+_Encoder = TypeVar("_Encoder", bound=nn.Module)
 
 
 def locate_weights(weights: str) -> str:
@@ -88,6 +91,9 @@ def build_architecture(config: EncoderConfig, *, pretrained: bool) -> tuple[PreT
     return model, model.config.to_diff_dict()
 
 
+_POSITIONS_BEHIND_PADDING = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert")
+
+
 def word_level_tokenizer(vocabulary: tuple[str, ...]) -> PreTrainedTokenizerFast:
     """A tokenizer that knows whole words only, for text encoders trained from scratch."""
     special = ["[PAD]", "[UNK]"]
@@ -103,10 +109,32 @@ def load_tokenizer(config: EncoderConfig, vocabulary: tuple[str, ...]) -> PreTra
         return word_level_tokenizer(vocabulary)
     # RoBERTa's needs the prefix space to be told words from continuations in input that is split already
     with one_line_errors(config.weights):
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             locate_weights(config.weights), revision=config.revision or "main", add_prefix_space=True, use_fast=True,
             trust_remote_code=False,
         )  # fmt: skip
+    if not tokenizer.is_fast:
+        reason = "its tokenizer has no fast form (tokenizer.json), without which sub-words cannot be told from words"
+        raise ConfigError(f"{config.weights}: {reason}")
+    return tokenizer
+
+
+def _check_positions(config: EncoderConfig, encoder: PreTrainedModel) -> None:
+    """ConfigError where texts may be longer than the encoder has positions for."""
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:  # relative ones have no end
+        return
+    if encoder.config.model_type in _POSITIONS_BEHIND_PADDING:
+        positions -= encoder.config.pad_token_id + 1
+    if config.max_tokens > positions:
+        raise ConfigError(f"model.text.max_tokens: {config.max_tokens}, but the encoder has {positions} positions")
+
+
+def freeze(encoder: _Encoder) -> _Encoder:
+    """The same encoder, which no step changes and no dropout disturbs."""
+    encoder.requires_grad_(False)
+    encoder.eval()
+    return encoder
 
 
 def projection(hidden: int, width: int) -> nn.Module:
@@ -121,6 +149,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.encoder: PreTrainedModel
         self.encoder, self.architecture = build_architecture(config, pretrained=pretrained)
+        _check_positions(config, self.encoder)
         self.project = projection(self.encoder.config.hidden_size, width)
         self.knows_segments = getattr(self.encoder.config, "type_vocab_size", 0) > 1  # RoBERTa has but one
 
@@ -163,7 +192,7 @@ class VisionEncoder(nn.Module):
 
     def __init__(self, config: VisionConfig, width: int, *, pretrained: bool) -> None:
         super().__init__()
-        self.kind = config.kind
+        self.kind, self.frozen = config.kind, config.frozen
         self.architecture: dict[str, Any] | None = None
         self.encoder: ConvStem | PreTrainedModel
         if config.kind == "conv":
@@ -177,12 +206,43 @@ class VisionEncoder(nn.Module):
             hidden, side = hub.hidden_size, hub.image_size // hub.patch_size
         self.grid: Grid = (side, side)
         self.project = projection(hidden, width)
+        if self.frozen:
+            freeze(self.encoder)
+
+    def features(self, pixels_BCHW: Tensor) -> Tensor:
+        """(B, 3, side, side) float -> (B, R, H) as the encoder leaves them, R = grid rows x columns."""
+        if self.kind == "conv":
+            return self.encoder(pixels_BCHW).flatten(2).transpose(1, 2)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            hidden = self.encoder(pixel_values=pixels_BCHW).last_hidden_state
+        return hidden[:, -self.grid[0] * self.grid[1] :]  # drops CLS and what else leads the patches
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """(B, 3, side, side) float -> (B, R, D), R = grid rows x columns."""
-        if self.kind == "conv":
-            features_BRC = self.encoder(pixels_BCHW).flatten(2).transpose(1, 2)
-        else:
-            hidden = self.encoder(pixel_values=pixels_BCHW).last_hidden_state
-            features_BRC = hidden[:, -self.grid[0] * self.grid[1] :]  # drops CLS and what else leads the patches
-        return self.project(features_BRC)
+        """(B, 3, side, side) float -> (B, R, D)."""
+        return self.project(self.features(pixels_BCHW))
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+
+def states_of_sentences(encoder: PreTrainedModel, batch: Batch) -> Tensor:
+    """What a text encoder says of a proxy's sub-words (B, L, H), each sentence read by itself."""
+    assert batch.proxy_ids_BL is not None
+    assert batch.proxy_mask_BL is not None
+    assert batch.sentence_BL is not None
+    assert batch.within_BL is not None
+    (sentences, longest), B = batch.sentences, len(batch.proxy_ids_BL)
+    # padding goes to a place behind all sentences, which is cut off
+    at_BL = (batch.sentence_BL * longest + batch.within_BL).masked_fill(~batch.proxy_mask_BL, sentences * longest)
+    ids_BN = batch.proxy_ids_BL.new_zeros(B, sentences * longest + 1).scatter(1, at_BL, batch.proxy_ids_BL)
+    mask_BN = torch.zeros_like(ids_BN).scatter(1, at_BL, 1)
+    ids_SW, mask_SW = (row_BN[:, :-1].reshape(-1, longest) for row_BN in (ids_BN, mask_BN))
+    # a sentence that is not there is read as one token, so that no row of the encoder's mask is empty
+    readable_SW = torch.cat([torch.ones_like(mask_SW[:, :1]), mask_SW[:, 1:]], dim=1)
+    states_SWH = encoder(input_ids=ids_SW, attention_mask=readable_SW).last_hidden_state
+    states_BNH = states_SWH.reshape(B, sentences * longest, -1)
+    index_BLH = at_BL.clamp(max=sentences * longest - 1)[..., None].expand(-1, -1, states_BNH.shape[-1])
+    return states_BNH.gather(1, index_BLH)

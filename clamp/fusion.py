@@ -22,15 +22,14 @@ from torch import Tensor, nn
 
 import kernels
 from clamp.config import Level, ModelConfig
-from clamp.pyramid import RegionPyramid
+from clamp.pyramid import RHO_FLOOR, RegionPyramid
 
-_RHO_FLOOR = 1e-4
 _MASS_FLOOR = 1e-6
 
 
 def focus_of(mass_BR: Tensor) -> Tensor:
     """rho: the mass relative to the region that received most, floored so that its logarithm stays finite."""
-    return (mass_BR / mass_BR.amax(dim=1, keepdim=True).clamp(min=_MASS_FLOOR)).clamp(min=_RHO_FLOOR)
+    return (mass_BR / mass_BR.amax(dim=1, keepdim=True).clamp(min=_MASS_FLOOR)).clamp(min=RHO_FLOOR)
 
 
 @dataclass
@@ -75,6 +74,9 @@ class CrossAttentionStage(nn.Module):
         self.ffn_in = nn.Linear(width, config.ffn_multiple * width)
         self.ffn_out = nn.Linear(config.ffn_multiple * width, width)
         self.norm_ffn = nn.LayerNorm(width)
+        if config.identity_start:
+            for parameter in (self.out.weight, self.ffn_out.weight, self.ffn_out.bias):
+                nn.init.zeros_(parameter)
 
     def _add_and_norm(
         self, x_BTD: Tensor, residual_BTD: Tensor, gate_BTD: Tensor | None, norm: nn.LayerNorm, seed: Tensor | None

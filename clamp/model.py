@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import os
+import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -20,10 +22,24 @@ from clamp.config import ConfigError, ModelConfig, Task, model_config_from_dict
 from clamp.contrastive import MultiTaskContrast
 from clamp.data.collate import Batch
 from clamp.data.synthetic import VOCABULARY
-from clamp.encoders import TextEncoder, VisionEncoder, load_tokenizer, one_line_errors, projection
+from clamp.encoders import (
+    TextEncoder,
+    VisionEncoder,
+    freeze,
+    load_tokenizer,
+    one_line_errors,
+    projection,
+    states_of_sentences,
+)
 from clamp.fusion import ProgressiveFusion, StageOutput
 from clamp.pyramid import Grid, RegionPyramid
+from clamp.system.files import written
 from clamp.tagging import TAGS, AspectHead, Span, TagDecoder
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """uint8 in 0..255 -> float32 in -1..1."""
+    return pixels.to(torch.float32) / 127.5 - 1.0
 
 
 @dataclass
@@ -56,16 +72,19 @@ class Tagger(nn.Module):
             text = replace(text, architecture={**text.architecture, "vocab_size": len(self.tokenizer)})
         self.text_encoder = TextEncoder(text, config.width, pretrained=pretrained)
         self.text_norm = nn.LayerNorm(config.width)
+        # before all that only some architectures have, so that a seed gives every one the same words and tags
+        self.tag_head = nn.Linear(config.width, len(TAGS))
+        self.tag_decoder = TagDecoder(config.decoder)
         vision = config.vision
         if self.uses_image and vision.kind != "proxy":
             self.vision_encoder = VisionEncoder(vision, config.width, pretrained=pretrained)
             vision = replace(vision, encoder=replace(vision.encoder, architecture=self.vision_encoder.architecture))
         elif self.uses_image:
             self.project_proxy = projection(self.text_encoder.encoder.config.hidden_size, config.width)
+            if vision.frozen:
+                self.proxy_encoder = freeze(copy.deepcopy(self.text_encoder.encoder))
         # what is saved rebuilds the same modules without looking at the original weights again
         self.config = replace(config, text=replace(text, architecture=self.text_encoder.architecture), vision=vision)
-        self.tag_head = nn.Linear(config.width, len(TAGS))
-        self.tag_decoder = TagDecoder(config.decoder)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -78,21 +97,39 @@ class Tagger(nn.Module):
         index_BTD = batch.first_BT[..., None].expand(-1, -1, states_BSD.shape[-1])
         return self.text_norm(states_BSD.gather(1, index_BTD))
 
+    def image_features(self, batch: Batch) -> Tensor:
+        """What the image's encoder says of every region (B, R, H), before it is brought to the model's width.
+
+        Without a gradient where the encoder is frozen.
+        """
+        if batch.proxy_ids_BL is None:
+            assert batch.pixels_BCHW is not None
+            return self.vision_encoder.features(as_floats(batch.pixels_BCHW))
+        if not self.config.vision.frozen:
+            return states_of_sentences(self.text_encoder.encoder, batch)
+        with torch.no_grad():
+            return states_of_sentences(self.proxy_encoder, batch)
+
     def encode_image(self, batch: Batch) -> tuple[Tensor, Tensor, Grid]:
         """Regions (B, R, D), their mask (B, R) and the grid they lie on."""
-        if batch.proxy_ids_BL is not None and batch.proxy_mask_BL is not None:
-            # an absent proxy is read as one padding token so that no row of the encoder's mask is empty
-            readable_BL = batch.proxy_mask_BL.clone()
-            readable_BL[:, 0] = True
-            hidden_BLH = self.text_encoder.encoder(
-                input_ids=batch.proxy_ids_BL, attention_mask=readable_BL
-            ).last_hidden_state
-            regions_BRD = self.project_proxy(hidden_BLH)
-            return regions_BRD, batch.proxy_mask_BL, (1, regions_BRD.shape[1])
-        assert batch.pixels_BCHW is not None
-        regions_BRD = self.vision_encoder(batch.pixels_BCHW.to(torch.float32) / 127.5 - 1.0)
+        features_BRH = batch.features_BRH
+        if batch.proxy_mask_BL is not None:
+            features_BRH = self.image_features(batch) if features_BRH is None else features_BRH
+            return self.project_proxy(features_BRH), batch.proxy_mask_BL, (1, features_BRH.shape[1])
+        if features_BRH is not None:
+            regions_BRD = self.vision_encoder.project(features_BRH)
+        else:
+            assert batch.pixels_BCHW is not None
+            regions_BRD = self.vision_encoder(as_floats(batch.pixels_BCHW))
         mask_BR = batch.image_mask_B[:, None].expand(-1, regions_BRD.shape[1])
         return regions_BRD, mask_BR, self.vision_encoder.grid
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; frozen encoders stay in eval mode."""
+        super().train(mode)
+        if hasattr(self, "proxy_encoder"):
+            self.proxy_encoder.eval()
+        return self
 
     def forward(self, batch: Batch, *, need_attention: bool = False) -> Output:
         """Tag logits of every word; `need_attention` keeps each stage's attention map as well."""
@@ -116,20 +153,16 @@ class Tagger(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors and the tokenizer. Old files stay until all new ones are on disk."""
         folder = Path(folder)
-        unfinished = folder / "unfinished"
-        unfinished.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(unfinished)
-        save_file(
-            {name: value.contiguous() for name, value in self.state_dict().items()}, unfinished / "model.safetensors"
-        )
-        (unfinished / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
-        written = sorted(unfinished.iterdir())
-        for file in written:
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-        for file in written:
-            os.replace(file, folder / file.name)
-        unfinished.rmdir()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as scratch, ExitStack() as new:
+            self.tokenizer.save_pretrained(scratch)
+            contents = {file.name: file.read_bytes() for file in Path(scratch).iterdir()}
+            contents["model.safetensors"] = save(
+                {name: value.contiguous() for name, value in self.state_dict().items()}
+            )
+            contents["config.json"] = (json.dumps(asdict(self.config), indent=1) + "\n").encode()
+            for name, content in contents.items():
+                new.enter_context(written(folder / name)).write(content)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -179,7 +212,7 @@ class Clamp(Tagger):
     def forward(self, batch: Batch, *, need_attention: bool = False) -> Output:
         text_BTD = self.encode_text(batch)
         regions_BRD, mask_BR, grid = self.encode_image(batch)
-        pyramid = RegionPyramid(regions_BRD, mask_BR, grid)
+        pyramid = RegionPyramid(regions_BRD, mask_BR, grid, batch.sentence_BPL)
         stages = self.fusion(text_BTD, batch.word_mask_BT, pyramid, need_attention=need_attention)
         return Output(self.tag_head(stages[-1].x_BTD), text_BTD, stages, regions_BRD, mask_BR, grid)
 
@@ -202,5 +235,4 @@ class Clamp(Tagger):
         return self.aggregation(losses)
 
     def project(self) -> None:
-        self.aggregation.project()
         self.contrast.project()

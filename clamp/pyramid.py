@@ -1,7 +1,8 @@
 """The region pyramid: an image's regions at three levels of detail, and how attention moves between them.
 
-`patch` is what the vision encoder yields; `pooled` the mean of 2 x 2 patches (of pairs, where the regions form a
-sequence); `image` the mean of all. A pooled region is valid if any of its members is.
+`patch` is what the encoder yields, patches or sub-words; `pooled` the mean of 2 x 2 patches, or of the sub-words of a
+sentence (of pairs, where the regions form a sequence without sentences); `image` the mean of all. A pooled region is
+valid if any of its members is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from clamp.config import Level
 from clamp.contrastive import masked_mean
 
+RHO_FLOOR = 1e-4  # so that the logarithm of rho stays finite
 Grid = tuple[int, int]  # rows and columns of the patch level; one row is a sequence
 
 
@@ -62,10 +64,15 @@ def regions_of(level: Level, grid: Grid) -> tuple[tuple[int, ...], ...]:
 
 
 class RegionPyramid:
-    """One batch's regions at every level, made when first asked for. `patch_BRD` with its mask_BR and grid."""
+    """One batch's regions at every level, made when first asked for. `patch_BRD` with its mask_BR and grid.
 
-    def __init__(self, patch_BRD: Tensor, mask_BR: Tensor, grid: Grid) -> None:
+    Where the regions are a proxy's sub-words, `sentence_BPR` (bool) says which sentence each stands in; the grid then
+    tells nothing.
+    """
+
+    def __init__(self, patch_BRD: Tensor, mask_BR: Tensor, grid: Grid, sentence_BPR: Tensor | None = None) -> None:
         self._regions: dict[Level, tuple[Tensor, Tensor]] = {"patch": (patch_BRD, mask_BR)}
+        self._sentence_BPR = sentence_BPR
         self._pooling = pooling_constants(grid, patch_BRD.dtype, patch_BRD.device)
 
     def at(self, level: Level) -> tuple[Tensor, Tensor]:
@@ -80,9 +87,14 @@ class RegionPyramid:
 
     def _pooled(self) -> tuple[Tensor, Tensor]:
         patch_BRD, mask_BR = self._regions["patch"]
-        belongs_PR = self._pooling.belongs_PR
-        total_BPD = belongs_PR @ patch_BRD.masked_fill(~mask_BR[..., None], 0.0)
-        count_BP = mask_BR.to(patch_BRD.dtype) @ belongs_PR.T
+        patch_BRD = patch_BRD.masked_fill(~mask_BR[..., None], 0.0)
+        if self._sentence_BPR is not None:
+            total_BPD = self._sentence_BPR.to(patch_BRD.dtype) @ patch_BRD
+            count_BP = self._sentence_BPR.sum(dim=2)
+        else:
+            belongs_PR = self._pooling.belongs_PR
+            total_BPD = belongs_PR @ patch_BRD
+            count_BP = mask_BR.to(patch_BRD.dtype) @ belongs_PR.T
         return total_BPD / count_BP.clamp(min=1.0)[..., None], count_BP > 0
 
     def move(self, rho_BR: Tensor, source: Level, target: Level) -> Tensor:
@@ -93,6 +105,10 @@ class RegionPyramid:
             return rho_BR.new_ones(rho_BR.shape[0], self.at(target)[1].shape[1])
         if target == "image":
             return rho_BR.amax(dim=1, keepdim=True)
+        if self._sentence_BPR is not None:
+            if source == "pooled":  # of padding, the first sentence's; it is masked where it is read
+                return rho_BR.gather(1, self._sentence_BPR.to(torch.uint8).argmax(dim=1))
+            return rho_BR[:, None].masked_fill(~self._sentence_BPR, 0.0).amax(dim=2).clamp(min=RHO_FLOOR)
         if source == "pooled":
             return rho_BR.index_select(1, self._pooling.parent_R)
         return rho_BR[:, self._pooling.members_PM].amax(dim=2)

@@ -44,8 +44,14 @@ def run(
         reason = unsupported or obstacle(tensor)
         if reason is not None:
             raise RuntimeError(f"impl='triton' cannot run here: {reason}; impl='auto' picks what can")
-    with torch.autocast(tensor.device.type, enabled=False):
-        return implementations[impl](tensor, *args)
+    device = tensor.device
+    if impl == "triton" and tensor.is_cuda and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):  # Triton launches on the current GPU, wherever the tensors are
+            return run(impl, implementations, tensor, *args)
+    if torch.is_autocast_enabled(device.type):
+        with torch.autocast(device.type, enabled=False):
+            return implementations[impl](tensor, *args)
+    return implementations[impl](tensor, *args)
 
 
 def obstacle(tensor: torch.Tensor) -> str | None:

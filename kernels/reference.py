@@ -70,7 +70,7 @@ def cross_attention(
     if query_mask_BQ is None:
         query_mask_BQ = torch.ones(batch, queries, dtype=torch.bool, device=q_BHQD.device)
     counted_BHQK = probs_BHQK * query_mask_BQ[:, None, :, None]
-    return out_BHQD, counted_BHQK.sum(dim=(1, 2)) / (heads * query_mask_BQ.sum(dim=1, keepdim=True).clamp(min=1))
+    return out_BHQD, counted_BHQK.sum(dim=(1, 2)) / (heads * query_mask_BQ.sum(dim=1, keepdim=True)).clamp(min=1)
 
 
 def gated_residual_norm(

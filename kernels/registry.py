@@ -7,12 +7,14 @@ Autograd key rather than `torch.library.register_autograd`: the same for the com
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
+ONCE = "this operator can be differentiated once: its gradients have no derivative"
 NAMESPACE = "clamp_kernels"
 _LIBRARY = torch.library.Library(NAMESPACE, "DEF")
 
@@ -42,6 +44,40 @@ def differentiate(operator: Any, function: type[torch.autograd.Function]) -> Non
     function.forward takes the operator's arguments and calls it under `below_autograd()`.
     """
     _LIBRARY.impl(operator._schema.name.partition("::")[2], function.apply, "Autograd")
+
+
+def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A Function's backward whose results raise when they are differentiated in turn; it saves its inputs.
+
+    torch's `once_differentiable` raises only where the gradient that came in has a derivative itself: with
+    create_graph=True and out.sum() it would drop the second-order term in silence.
+    """
+
+    @functools.wraps(backward)
+    def once(ctx: Any, *gradients: Any) -> Any:
+        with torch.no_grad():
+            results = backward(ctx, *gradients)
+        if not torch.is_grad_enabled():
+            return results
+        made = [result for result in results if result is not None]
+        # What the gradients are functions of: the way back from them leads there, and stops here.
+        origins = [x for x in (*gradients, *ctx.saved_tensors) if isinstance(x, torch.Tensor) and x.requires_grad]
+        marked = iter(_Once.apply(len(made), *made, *origins))  # type: ignore[no-untyped-call]
+        return tuple(None if result is None else next(marked) for result in results)
+
+    return once
+
+
+class _Once(torch.autograd.Function):
+    """The first `count` tensors as they are, and an error for whoever asks for their derivatives by the others."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor.detach() for tensor in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError(ONCE)
 
 
 def below_autograd() -> Any:

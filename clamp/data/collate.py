@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +25,9 @@ class Batch:
     """B tweets of at most T words (S sub-words, L proxy sub-words). Masks are True where there is something.
 
     `first_BT` is the sub-word position of every word; `tags_BT` holds IGNORED outside the words; `aspect_spans_N3`
-    (tweet, start, end); `pixels_BCHW` uint8; `segment_ids_BS` tells a tweet (0) from the caption after it (1), where
-    captions are appended.
+    (tweet, start, end); `pixels_BCHW` uint8; `sentence_BL` and `within_BL`: which of a proxy's sentences a sub-word
+    stands in, and where; `features_BRH`: what a frozen encoder said of every region, where that is known already;
+    `segment_ids_BS` tells a tweet (0) from the caption after it (1), where captions are appended.
     """
 
     tweets: list[Tweet]
@@ -38,7 +41,19 @@ class Batch:
     pixels_BCHW: Tensor | None = None
     proxy_ids_BL: Tensor | None = None
     proxy_mask_BL: Tensor | None = None
+    sentence_BL: Tensor | None = None
+    within_BL: Tensor | None = None
+    sentences: tuple[int, int] = (0, 0)  # of a proxy at most, and sub-words of one at most
+    features_BRH: Tensor | None = None
     segment_ids_BS: Tensor | None = None
+
+    @property
+    def sentence_BPL(self) -> Tensor | None:
+        """Which sub-words (L) make up which of a proxy's sentences (P); None where there is no proxy."""
+        if self.sentence_BL is None or self.proxy_mask_BL is None:
+            return None
+        number_P = torch.arange(self.sentences[0], device=self.sentence_BL.device)
+        return (self.sentence_BL[:, None] == number_P[:, None]) & self.proxy_mask_BL[:, None]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on a device."""
@@ -53,7 +68,11 @@ class _Encoded:
     ids: list[int]
     segments: list[int]
     first: list[int]
-    proxy_ids: list[int]
+    proxy: list[list[int]]  # a row of ids a sentence
+
+    @property
+    def proxy_length(self) -> int:
+        return sum(map(len, self.proxy))
 
 
 def _as_encoded(encoding: Encoding) -> _Encoded:
@@ -69,8 +88,28 @@ def _pad(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.int64)
 
 
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Ids and their mask, (rows, longest) int64; what is masked is 0."""
+    return _pad(rows, 0), _mask(rows).long()
+
+
 def _mask(rows: Sequence[Sequence[int]]) -> Tensor:
     return _pad([[1] * len(row) for row in rows], 0).bool()
+
+
+def _regions_of_proxies(proxies: Sequence[Sequence[Sequence[int]]], padding: int) -> dict[str, Any]:
+    """Every sub-word of every sentence is a region; a tweet without a proxy has none."""
+    ids_BL = _pad([[token for ids in proxy for token in ids] for proxy in proxies], padding)
+    mask_BL = _mask([[token for ids in proxy for token in ids] for proxy in proxies])
+    lengths = [[len(ids) for ids in proxy] for proxy in proxies]
+    return {
+        "proxy_ids_BL": ids_BL,
+        "proxy_mask_BL": mask_BL,
+        "sentence_BL": _pad([[k for k, length in enumerate(row) for _ in range(length)] for row in lengths], 0),
+        "within_BL": _pad([[place for length in row for place in range(length)] for row in lengths], 0),
+        "sentences": (max(1, max(map(len, proxies))), max((length for row in lengths for length in row), default=1)),
+        "image_mask_B": mask_BL.any(dim=1),
+    }
 
 
 class EncodedTweets:
@@ -91,14 +130,14 @@ class EncodedTweets:
     @property
     def lengths_N2(self) -> np.ndarray:
         """Sub-words of every tweet and of its proxy text: the two parts that a batch pads."""
-        return np.array([(len(row.ids), len(row.proxy_ids)) for row in self._encoded]).reshape(-1, 2)
+        return np.array([(len(row.ids), row.proxy_length) for row in self._encoded]).reshape(-1, 2)
 
     def _encode_all(self) -> list[_Encoded]:
         """Every tweet, in one call of the tokenizer but for those that need care: it is several times as fast."""
         plain = self._plain_encodings()
-        proxies = self._proxy_ids()
+        proxies = self._proxies()
         return [
-            replace(self._encode(tweet) if encoding is None else _as_encoded(encoding), proxy_ids=proxy)
+            replace(self._encode(tweet) if encoding is None else _as_encoded(encoding), proxy=proxy)
             for tweet, encoding, proxy in zip(self.tweets, plain, proxies, strict=True)
         ]
 
@@ -113,12 +152,15 @@ class EncodedTweets:
             for encoding, row in zip(encodings, words, strict=True)
         ]
 
-    def _proxy_ids(self) -> list[list[int]]:
-        texts = [tweet.proxy_text if self.vision.kind == "proxy" else "" for tweet in self.tweets]
-        if self.appends_caption or not any(texts):
-            return [[] for _ in texts]
-        rows = self._tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return [row if text else [] for row, text in zip(rows, texts, strict=True)]
+    def _proxies(self) -> list[list[list[int]]]:
+        """Of every tweet a row of ids a sentence of its proxy, special tokens among them, each cut by itself."""
+        reads = self.vision.kind == "proxy" and not self.appends_caption
+        proxies = [tweet.proxy or () if reads else () for tweet in self.tweets]
+        sentences = [sentence for proxy in proxies for sentence in proxy]
+        if not sentences:
+            return [[] for _ in proxies]
+        rows = iter(self._tokenizer(sentences, truncation=True, max_length=self.max_tokens)["input_ids"])
+        return [[ids for ids in islice(rows, len(proxy)) if ids] for proxy in proxies]
 
     def _encode(self, tweet: Tweet) -> _Encoded:
         words = self._readable(tweet.words)
@@ -155,6 +197,9 @@ class EncodedTweets:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The tweets at these positions, padded to the longest of them."""
+        return self._batch(indices, self._visual(indices))
+
+    def _batch(self, indices: Sequence[int], visual: dict[str, Any]) -> Batch:
         tweets = [self.tweets[index] for index in indices]
         rows = [self._encoded[index] for index in indices]
         tags = [encode_aspects(t.aspects, len(row.first)) for t, row in zip(tweets, rows, strict=True)]
@@ -164,18 +209,6 @@ class EncodedTweets:
             for aspect in tweet.aspects
             if aspect.start < len(rows[b].first)
         ]
-        visual: dict[str, Tensor] = {}
-        if self.appends_caption:
-            visual = {"segment_ids_BS": _pad([row.segments for row in rows], 0)}
-            image_mask_B = torch.tensor([bool(tweet.proxy) for tweet in tweets])
-        elif self.vision.kind == "proxy":
-            proxies = [row.proxy_ids for row in rows]
-            visual = {"proxy_ids_BL": _pad(proxies, self._tokenizer.pad_token_id), "proxy_mask_BL": _mask(proxies)}
-            image_mask_B = visual["proxy_mask_BL"].any(dim=1)
-        else:
-            pixels = np.stack([self._resized(index) for index in indices])
-            visual = {"pixels_BCHW": torch.from_numpy(pixels).permute(0, 3, 1, 2)}
-            image_mask_B = torch.tensor([tweet.image is not None for tweet in tweets])
         return Batch(
             tweets=tweets,
             token_ids_BS=_pad([row.ids for row in rows], self._tokenizer.pad_token_id),
@@ -184,6 +217,22 @@ class EncodedTweets:
             word_mask_BT=_mask([row.first for row in rows]),
             tags_BT=_pad(tags, IGNORED),
             aspect_spans_N3=torch.tensor(spans, dtype=torch.int64).reshape(-1, 3),
-            image_mask_B=image_mask_B,
             **visual,
         )
+
+    def _visual(self, indices: Sequence[int]) -> dict[str, Any]:
+        """The fields of a batch that tell of images."""
+        tweets = [self.tweets[index] for index in indices]
+        rows = [self._encoded[index] for index in indices]
+        if self.appends_caption:
+            return {
+                "segment_ids_BS": _pad([row.segments for row in rows], 0),
+                "image_mask_B": torch.tensor([bool(tweet.proxy) for tweet in tweets]),
+            }
+        if self.vision.kind == "proxy":
+            return _regions_of_proxies([row.proxy for row in rows], self._tokenizer.pad_token_id)
+        pixels = np.stack([self._resized(index) for index in indices])
+        return {
+            "pixels_BCHW": torch.from_numpy(pixels).permute(0, 3, 1, 2),
+            "image_mask_B": torch.tensor([tweet.image is not None for tweet in tweets]),
+        }

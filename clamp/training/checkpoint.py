@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
+
+from clamp.system.files import written
 
 CHECKPOINT = "checkpoint.safetensors"  # its name in a run's folder
 
@@ -32,11 +33,9 @@ def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimi
         "python": json.dumps(random.getstate()),
         "numpy": json.dumps([kind, position, has_gauss, cached]),
     }
-    temporary = file.with_suffix(".tmp")
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    os.replace(temporary, file)
+    content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata)
+    with written(file) as stream:
+        stream.write(content)
 
 
 def read_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

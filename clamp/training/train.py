@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from clamp.baselines import ARCHITECTURES
 from clamp.config import Config, Task, TrainConfig
@@ -23,10 +25,12 @@ from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import Tweet
 from clamp.data.splits import Splits
+from clamp.encoders import word_level_tokenizer
 from clamp.evaluate import Predictions, counts, joint_f1, predict, score
 from clamp.metrics import span_scores, without_polarity
 from clamp.model import Clamp, Tagger
 from clamp.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
+from clamp.training.frozen_features import FrozenTweets, has_frozen_image
 from clamp.training.interference import gradient_cosines
 
 OnEpoch = Callable[[int, int, float], None]  # epochs done, epochs planned, dev F1 in 0..1
@@ -53,7 +57,6 @@ class Course:
     logged_steps: list[int] = field(default_factory=list)
     logged_s: dict[str, list[float]] = field(default_factory=dict)
     logged_loss: dict[str, list[float | None]] = field(default_factory=dict)
-    steps_on_bound: dict[str, int] = field(default_factory=dict)
     cosine_steps: list[int] = field(default_factory=list)
     cosines: dict[str, list[float | None]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -104,6 +107,17 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
 
 
+def _needs_words_of_its_own(config: Config) -> bool:
+    """A text encoder from scratch knows generated tweets' words, which are not those of anybody's own."""
+    return config.data.name != "synthetic" and config.model.text.weights is None
+
+
+def _tokenizer_of(tweets: list[Tweet]) -> PreTrainedTokenizerFast:
+    """Whole words, those that occur more than once in the training tweets."""
+    count = Counter(word for tweet in tweets for word in tweet.words)
+    return word_level_tokenizer(tuple(sorted(word for word, times in count.items() if times > 1)))
+
+
 class Trainer:
     """The state of one run in `folder`; `fit` carries it to its end from wherever it stands."""
 
@@ -111,9 +125,10 @@ class Trainer:
         make_deterministic(config.train.seed, config.train.threads)
         self.config, self.folder = config.train, folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = ARCHITECTURES[config.model.architecture](config.model).to(self.device)
+        tokenizer = _tokenizer_of(splits.train) if _needs_words_of_its_own(config) else None
+        self.model = ARCHITECTURES[config.model.architecture](config.model, tokenizer=tokenizer).to(self.device)
         self.data = {
-            name: EncodedTweets(tweets, self.model.tokenizer, config.model)
+            name: self._encoded(name, tweets)
             for name, tweets in (("train", splits.train), ("dev", splits.dev), ("test", splits.test))
         }
         self.optimizer = make_optimizer(self.model, self.config)
@@ -122,6 +137,11 @@ class Trainer:
         self.course = Course()
         wanted = self.config.precision == "bfloat16"
         self.autocast = wanted or (self.config.precision == "auto" and self.device.type == "cuda")
+
+    def _encoded(self, name: str, tweets: list[Tweet]) -> EncodedTweets:
+        if not has_frozen_image(self.model):
+            return EncodedTweets(tweets, self.model.tokenizer, self.model.config)
+        return FrozenTweets(tweets, self.model, self.folder / f"{name}.features" if self.config.feature_cache else None)
 
     @property
     def _checkpoint(self) -> Path:
@@ -238,8 +258,6 @@ class Trainer:
         if not isinstance(self.model, Clamp):
             return
         aggregation = self.model.aggregation
-        for task, on_bound in aggregation.on_bound().items():
-            course.steps_on_bound[task] = course.steps_on_bound.get(task, 0) + on_bound
         if self._is_due(LOG_POINTS) or course.steps_done == self.steps:
             course.logged_steps.append(course.steps_done)
             for task, s in aggregation.values().items():
@@ -275,11 +293,11 @@ class Trainer:
             return None
         course = self.course
         return {
-            "mode": self.model.aggregation.mode,
+            "mode": self.model.aggregation.config.mode,
             "step": course.logged_steps,
-            "s": course.logged_s,
+            "s": course.logged_s,  # of the weight exp(-s)/2, in every mode
             "loss": course.logged_loss,
-            "share_on_bound": {task: n / course.steps_done for task, n in course.steps_on_bound.items()},
+            "moved": {task: s[-1] - s[0] for task, s in course.logged_s.items()},  # from the first step to the last
         }
 
     def _flops_per_tweet(self) -> int:

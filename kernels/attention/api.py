@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.autograd.function import once_differentiable
 
-from kernels import dispatch, philox, reference
+from kernels import checks, dispatch, philox, reference, registry
 from kernels.attention.inputs import Inputs
 from kernels.dispatch import Impl
 
@@ -50,12 +49,30 @@ def cross_attention(
         sums to 1 for a sample with a valid key and a valid query, and is 0 for any other.
 
     Raises:
-        ValueError: dropout_p outside [0, 1), or an unknown impl.
-        RuntimeError: impl="triton" where the kernels cannot run (`dispatch.obstacle`), D above 128, and q, k and v of
-            different types.
+        TypeError: an argument that is no tensor, or no number, where one is needed.
+        ValueError: a shape, type or device other than these (nothing broadcasts), D of 0, dropout_p outside [0, 1), or
+            an unknown impl.
+        RuntimeError: impl="triton" where the kernels cannot run (`dispatch.obstacle`), D above 128; a second
+            derivative.
     """
-    philox.threshold(dropout_p)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    (B, H, Lq, D), dtype, device = checks.floats("q", q, "BHQD")
+    if not isinstance(k, torch.Tensor) or k.ndim != 4:
+        raise ValueError(f"k must be a tensor of ({B}, {H}, keys, {D}), as q is {tuple(q.shape)}")
+    Lk = k.shape[2]
+    checks.same("k", k, dtype, device, (B, H, Lk, D))
+    checks.same("v", v, dtype, device, (B, H, Lk, D))
+    if key_mask is not None:
+        checks.same("key_mask", key_mask, torch.bool, device, (B, Lk))
+    if key_bias is not None:
+        checks.one_of("key_bias", key_bias, checks.COMPUTED, device, (B, Lk))
+    if query_mask is not None:
+        checks.same("query_mask", query_mask, torch.bool, device, (B, Lq))
+    if scale is None:
+        scale = 1 / math.sqrt(D)
+    else:
+        checks.number("scale", scale)
+    if philox.threshold(dropout_p) > 0:
+        checks.seed(seed, device)
     inputs = Inputs(q, k, v, key_mask, key_bias, scale, dropout_p, seed, return_mass, query_mask)
     return dispatch.run(impl, _IMPLEMENTATIONS, *inputs, unsupported=_unsupported(inputs))
 
@@ -64,8 +81,6 @@ def _unsupported(a: Inputs) -> str | None:
     """What in these inputs the Triton kernels cannot take."""
     if a.q_BHQD.shape[-1] > 128:
         return f"head width {a.q_BHQD.shape[-1]} is above 128"
-    if not a.q_BHQD.dtype == a.k_BHKD.dtype == a.v_BHKD.dtype:
-        return f"q, k and v are of different types: {a.q_BHQD.dtype}, {a.k_BHKD.dtype}, {a.v_BHKD.dtype}"
     if a.key_bias_BK is None or a.key_bias_BK.dtype == a.q_BHQD.dtype:
         return None
     obstacle = dispatch.obstacle(a.key_bias_BK)
@@ -147,7 +162,7 @@ def _mass_share(
     share_BQ = torch.ones(batch, queries, dtype=dispatch.compute_dtype(q_BHQD), device=q_BHQD.device)
     if query_mask_BQ is not None:
         share_BQ = query_mask_BQ.to(share_BQ.dtype)
-    share_BQ = share_BQ / (heads * share_BQ.sum(dim=1, keepdim=True).clamp(min=1))
+    share_BQ = share_BQ / (heads * share_BQ.sum(dim=1, keepdim=True)).clamp(min=1)
     return share_BQ if valid_BK is None else share_BQ * valid_BK.any(dim=1, keepdim=True)
 
 
@@ -174,13 +189,15 @@ class _ExplicitAttention(torch.autograd.Function):
         batch, heads, queries, width = q_BHQD.shape
         keys = k_BHKD.shape[2]
         dtype = dispatch.compute_dtype(q_BHQD)
-        q_NQD = (q_BHQD.to(dtype) * scale).reshape(-1, queries, width)
-        k_NKD, v_NKD = (_without_masked(x, valid_BK).to(dtype).reshape(-1, keys, width) for x in (k_BHKD, v_BHKD))
+        q_NQD = (q_BHQD.to(dtype) * scale).reshape(batch * heads, queries, width)
+        k_NKD, v_NKD = (
+            _without_masked(x, valid_BK).to(dtype).reshape(batch * heads, keys, width) for x in (k_BHKD, v_BHKD)
+        )
         bias_BK = _logit_bias(valid_BK, key_bias_BK, dtype)
         if bias_BK is None:
             probs_NQK = torch.bmm(q_NQD, k_NKD.mT)
         else:
-            bias_N1K = bias_BK[:, None, :].expand(batch, heads, keys).reshape(-1, 1, keys)
+            bias_N1K = bias_BK[:, None, :].expand(batch, heads, keys).reshape(batch * heads, 1, keys)
             probs_NQK = torch.baddbmm(bias_N1K, q_NQD, k_NKD.mT)
         # In place: fresh memory for the largest tensors costs as much as what is computed in it.
         torch.softmax(probs_NQK, dim=-1, out=probs_NQK)
@@ -194,23 +211,24 @@ class _ExplicitAttention(torch.autograd.Function):
             mass_BK = torch.bmm(share_B1N, probs_NQK.view(batch, heads * queries, keys))[:, 0]
         # What a gradient of the output counts. Without a valid key there are probabilities, but they mean nothing.
         gain_B111 = None if valid_BK is None else valid_BK.any(dim=1).to(dtype)[:, None, None, None] * keep_scale
-        ctx.save_for_backward(q_NQD, k_NKD, v_NKD, probs_NQK, share_BQ, keep_BHQK, gain_B111)
+        made = (q_NQD, k_NKD, v_NKD, probs_NQK, share_BQ, keep_BHQK, gain_B111)
+        ctx.save_for_backward(*made, q_BHQD, k_BHKD, v_BHKD, key_bias_BK)  # the inputs for `differentiable_once`
         ctx.types = tuple(None if x is None else x.dtype for x in (q_BHQD, k_BHKD, v_BHKD, key_bias_BK))
-        ctx.heads, ctx.scale, ctx.keep_scale = heads, scale, keep_scale
+        ctx.batch, ctx.heads, ctx.scale, ctx.keep_scale = batch, heads, scale, keep_scale
         ctx.set_materialize_grads(False)
         return out_BHQD.to(v_BHKD.dtype), mass_BK
 
     @staticmethod
-    @once_differentiable
+    @registry.differentiable_once
     def backward(
         ctx: Any, dout_BHQD: torch.Tensor | None, dmass_BK: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
-        q_NQD, k_NKD, v_NKD, probs_NQK, share_BQ, keep_BHQK, gain_B111 = ctx.saved_tensors
+        q_NQD, k_NKD, v_NKD, probs_NQK, share_BQ, keep_BHQK, gain_B111, *_ = ctx.saved_tensors
         need_q, need_k, need_v, need_bias, *_ = ctx.needs_input_grad
         q_type, k_type, v_type, bias_type = ctx.types
 
         def by_head(x_NLX: torch.Tensor) -> torch.Tensor:
-            return x_NLX.view(-1, ctx.heads, *x_NLX.shape[1:])
+            return x_NLX.unflatten(0, (ctx.batch, ctx.heads))
 
         dq = dk = dv = dbias = None
         if dout_BHQD is None:

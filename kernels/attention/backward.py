@@ -210,6 +210,8 @@ def backward(
     """
     a = Inputs(*arguments)
     dq_BHQD, dk_BHKD, dv_BHKD, dbias_BK = allocate(dout_BHQD, dmass_BK, out_BHQD, lse_BHQ, need_bias_grad, *a)
+    if a.q_BHQD.numel() == 0 or a.k_BHKD.numel() == 0:
+        return dq_BHQD.zero_(), dk_BHKD.zero_(), dv_BHKD.zero_(), dbias_BK.zero_()
     q_BHQD, k_BHKD, v_BHKD, dout_BHQD, out_BHQD = map(rows_in_one_piece, (*a[:3], dout_BHQD, out_BHQD))
     B, H, Lq, D = q_BHQD.shape
     Lk = k_BHKD.shape[2]

@@ -53,7 +53,7 @@ def forward_loop(arch: int, dtype: torch.dtype, Lq: int, D: int, mass: bool, dro
     """Tiles of the kernel that walks over the keys."""
     scattered = D > 64 and D % 16 != 0
     if dtype == torch.float32:
-        num_warps = 8 if scattered else 4
+        num_warps = 8 if scattered or (dropout and D > 32 and D % 16) else 4
         return LoopConfig(16 if D > 64 or dropout else 32, 32, num_warps, 1, ALL_REGISTERS)
     maxnreg = ALL_REGISTERS if mass or dropout else None
     in_registers, blackwell = _operands(arch) == "registers", _operands(arch) == "blackwell"
@@ -61,6 +61,8 @@ def forward_loop(arch: int, dtype: torch.dtype, Lq: int, D: int, mass: bool, dro
         return LoopConfig(32 if dropout else 64, 16, 8, 2, maxnreg)
     if dropout and blackwell:
         return LoopConfig(64, 32, 8, 2, maxnreg)
+    if dropout and in_registers and D > 32 and D % 16:
+        return LoopConfig(64, 16, 8, 2, maxnreg)
     if dropout and D > 64 and (in_registers or Lq <= 64):
         return LoopConfig(32, 32, 4, 2, maxnreg)
     block_k = 32 if in_registers or dropout or D > 64 else 64
@@ -101,7 +103,7 @@ _FLOAT32: dict[str, _Ladder] = {
     "16": ((32, _FLOAT32_ONE), (_MOST, _float32((16, 32), (16, 16), 4))),
     "32": ((32, _FLOAT32_ONE), (_MOST, _float32((16, 32), (16, 16), 4))),
     "64": ((32, _FLOAT32_ONE), (_MOST, _float32((16, 32), (16, 32), 4))),
-    "64 scattered": ((_MOST, _float32((16, 32), (16, 32), 4)),),
+    "64 scattered": ((_MOST, _float32((16, 32), (16, 16), 4)),),
     "128": ((_MOST, _float32((16, 32), (16, 16), 8)),),
     "128 scattered": ((_MOST, _float32((16, 16), (16, 16), 8)),),
 }

@@ -9,6 +9,7 @@ What the programs contribute to the mass is summed by another kernel, in a fixed
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -238,6 +239,8 @@ def forward(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     a = Inputs(*arguments)
     out_BHQD, mass_BK, lse_BHQ = allocate(*a)
+    if a.q_BHQD.numel() == 0 or a.k_BHKD.numel() == 0:  # nothing to attend, or to attend to
+        return out_BHQD.zero_(), mass_BK.zero_(), lse_BHQ.fill_(math.inf)
     q_BHQD, k_BHKD, v_BHKD = map(rows_in_one_piece, (a.q_BHQD, a.k_BHKD, a.v_BHKD))
     B, H, Lq, D = q_BHQD.shape
     Lk = k_BHKD.shape[2]

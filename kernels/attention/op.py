@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from kernels import philox, registry
 from kernels.attention import backward, forward
@@ -60,7 +59,7 @@ class _CrossAttention(torch.autograd.Function):
         return out_BHQD, mass_BK, lse_BHQ
 
     @staticmethod
-    @once_differentiable
+    @registry.differentiable_once
     def backward(
         ctx: Any, dout_BHQD: torch.Tensor | None, dmass_BK: torch.Tensor | None, _dlse: None
     ) -> tuple[torch.Tensor | None, ...]:

@@ -7,9 +7,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from kernels import dispatch, philox, reference
+from kernels import checks, dispatch, philox, reference
 from kernels.dispatch import Impl
 
+_WEIGHTS_OF = {
+    dtype: frozenset({dtype, torch.float32}) for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
 _TRITON_WIDTH = 4096  # a row lies in the registers of one program
 
 
@@ -40,15 +43,21 @@ def gated_residual_norm(
         (..., D) of x's type. Everything before the result is in float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: x, residual and gate_logits differ in type or shape, dropout_p outside [0, 1), or an unknown impl.
-        RuntimeError: impl="triton" where there is no Triton kernel.
+        TypeError: an argument that is no tensor, or no number, where one is needed.
+        ValueError: a shape, type or device other than these (nothing broadcasts), D of 0, dropout_p outside [0, 1), or
+            an unknown impl.
+        RuntimeError: impl="triton" where there is no Triton kernel; a second derivative of that kernel.
     """
-    for name, tensor in (("residual", residual), ("gate_logits", gate_logits)):
-        if tensor is not None and (tensor.dtype != x.dtype or tensor.shape != x.shape):
-            raise ValueError(
-                f"{name} is {tuple(tensor.shape)} {tensor.dtype}, x is {tuple(x.shape)} {x.dtype}: they must agree"
-            )
-    width = x.shape[-1]
+    shape, dtype, device = checks.floats("x", x, "")
+    checks.same("residual", residual, dtype, device, shape)
+    if gate_logits is not None:
+        checks.same("gate_logits", gate_logits, dtype, device, shape)
+    width = shape[-1]
+    checks.one_of("weight", weight, _WEIGHTS_OF[dtype], device, (width,))
+    checks.one_of("bias", bias, _WEIGHTS_OF[dtype], device, (width,))
+    checks.number("eps", eps)
+    if philox.threshold(dropout_p) > 0:
+        checks.seed(seed, device)
     unsupported = f"rows of {width} elements are wider than {_TRITON_WIDTH}" if width > _TRITON_WIDTH else None
     return dispatch.run(
         impl, _IMPLEMENTATIONS, x, residual, gate_logits, weight, bias, eps, dropout_p, seed, unsupported=unsupported

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import triton
-from torch.autograd.function import once_differentiable
 
 from kernels import philox, registry
 from kernels.gated_norm.kernels import gated_norm_bwd_kernel, gated_norm_bwd_sum_kernel, gated_norm_fwd_kernel
@@ -207,7 +206,7 @@ class _GatedResidualNorm(torch.autograd.Function):
         return out, mean_M, rstd_M
 
     @staticmethod
-    @once_differentiable
+    @registry.differentiable_once
     def backward(ctx: Any, dout: torch.Tensor, _mean: Any, _rstd: Any) -> tuple[torch.Tensor | None, ...]:
         x, residual, gate_logits, weight_D, bias_D, mean_M, rstd_M, seed = ctx.saved_tensors
         dx, dresidual, dgate, dweight_D, dbias_D = _backward_op(

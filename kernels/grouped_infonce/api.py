@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kernels import dispatch, reference
+from kernels import checks, dispatch, reference
 from kernels.dispatch import Impl
 from kernels.infonce.api import drop_pairs_, scaled, symmetric_cross_entropy
 
@@ -37,10 +37,18 @@ def grouped_info_nce(
         or without a positive weight take no part; where none takes part it is 0, with zero gradients.
 
     Raises:
-        ValueError: an unknown impl.
-        RuntimeError: impl="triton" where there is no Triton kernel.
+        TypeError: an argument that is no tensor, or no number, where one is needed.
+        ValueError: a shape, type or device other than these (nothing broadcasts), D of 0, or an unknown impl.
+        RuntimeError: impl="triton" where there is no Triton kernel; a second derivative of that kernel.
     """
-    rows = a.shape[1]
+    shape, dtype, device = checks.floats("a", a, "GND")
+    checks.same("b", b, dtype, device, shape)
+    checks.scale(scale, device)
+    if mask is not None:
+        checks.same("mask", mask, torch.bool, device, shape[:2])
+    if weights is not None:
+        checks.one_of("weights", weights, checks.COMPUTED, device, shape[:2])
+    rows = shape[1]
     unsupported = f"groups of {rows} rows are above {_TRITON_ROWS}" if rows > _TRITON_ROWS else None
     return dispatch.run(impl, _IMPLEMENTATIONS, a, b, scale, mask, weights, unsupported=unsupported)
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
-from torch.autograd.function import once_differentiable
 
 from kernels import registry
 from kernels.grouped_infonce.kernels import (
@@ -55,7 +54,10 @@ def _backward_config(rows: int, width: int, dtype: torch.dtype, arch: int) -> Co
             return Config(tile, 16, 8, 2, "ieee" if arch < 90 else "tf32x3")
         return Config(tile, 32 // share, 4, 2)
     if tile == 128:
-        return Config(tile, 16 if arch >= 100 else 32 // share, 8, 3)
+        # Whole groups on 10.0, and steps of 32 or three stages on 9.0, spill in one version of Triton or another.
+        if arch >= 100:
+            return Config(64, 16, 8, 3)
+        return Config(tile, 16, 8, 2) if arch == 90 else Config(tile, 32 // share, 8, 3)
     return Config(tile, 64 // share, 4, 3)
 
 
@@ -189,7 +191,7 @@ class _GroupedInfoNCE(torch.autograd.Function):
         return loss, *saved
 
     @staticmethod
-    @once_differentiable
+    @registry.differentiable_once
     def backward(ctx: Any, dloss: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
         return *_backward_op(dloss, *ctx.saved_tensors), None, None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels import dispatch, reference
+from kernels import checks, dispatch, reference
 from kernels.dispatch import Impl, Mode
 from kernels.infonce import plan
 from kernels.infonce.blocks import torch_footprint, without_dropped
@@ -45,9 +45,17 @@ def info_nce(
         with zero gradients. It can be differentiated once.
 
     Raises:
-        ValueError: an unknown impl or mode, or one that `workspace_bytes` has no room for.
-        RuntimeError: impl="triton" where there is no Triton kernel.
+        TypeError: an argument that is no tensor, or no number, where one is needed.
+        ValueError: a shape, type or device other than these (nothing broadcasts), D of 0, an unknown impl or mode, or
+            a mode that `workspace_bytes` has no room for.
+        RuntimeError: impl="triton" where there is no Triton kernel; a second derivative.
     """
+    shape, dtype, device = checks.floats("a", a, "ND")
+    checks.same("b", b, dtype, device, shape)
+    checks.scale(scale, device)
+    if row_mask is not None:
+        checks.same("row_mask", row_mask, torch.bool, device, shape[:1])
+    checks.number("workspace_bytes", workspace_bytes)
     dtype = dispatch.compute_dtype(a)
     if isinstance(scale, Tensor):
         scale = scale.reshape(()).to(a.device, dtype)

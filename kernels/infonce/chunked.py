@@ -155,7 +155,7 @@ class _Chunked(torch.autograd.Function):
         return loss, row_lse_N, column_lse_N
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @registry.differentiable_once
     def backward(ctx: Any, loss_gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         needed = list(ctx.needs_input_grad[:3])
         gradients = _backward_op(loss_gradient, *ctx.saved_tensors, *ctx.shape, needed)

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kernels import registry
 from kernels.dispatch import Mode
 from kernels.infonce.blocks import (
     Blocks,
@@ -127,7 +128,7 @@ class _RingInfoNCE(torch.autograd.Function):
         return _gather(loss_M.sum(), group).sum() * ctx.weight
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @registry.differentiable_once
     def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(loss_gradient.device.type, enabled=False):
             return *_ring_backward(ctx, loss_gradient), None, None, None, None, None

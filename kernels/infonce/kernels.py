@@ -8,6 +8,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Exponentials are powers of two, with log2(e) folded into the scale: tl.exp would multiply, and guard against denormal
+# numbers, at each element of a tile.
+LOG2_E = tl.constexpr(1.4426950408889634)
+_LN_2 = tl.constexpr(0.6931471805599453)
+
 
 @triton.jit
 def _tile_of_program(tiles_m, tiles_k, GROUP: tl.constexpr):
@@ -21,7 +26,7 @@ def _tile_of_program(tiles_m, tiles_k, GROUP: tl.constexpr):
 
 @triton.jit
 def logits_tile(p_a, p_b, p_scale, b_m, b_k, rows, columns, width, STEP: tl.constexpr, EVEN_STEPS: tl.constexpr):
-    """scale * a b^T of the rows b_m and the columns b_k; past the end, those of the last row or column."""
+    """scale * a b^T in bits, of the rows b_m and the columns b_k; past the end, those of the last row or column."""
     b_d = tl.arange(0, STEP)
     p_a_MD = p_a + tl.minimum(b_m, rows - 1).to(tl.int64)[:, None] * width + b_d[None, :]
     p_b_DK = p_b + tl.minimum(b_k, columns - 1).to(tl.int64)[None, :] * width + b_d[:, None]
@@ -36,7 +41,7 @@ def logits_tile(p_a, p_b, p_scale, b_m, b_k, rows, columns, width, STEP: tl.cons
         b_s_MK = tl.dot(b_a_MD, b_b_DK, b_s_MK, input_precision="tf32x3")
         p_a_MD += STEP
         p_b_DK += STEP
-    return b_s_MK * tl.load(p_scale)
+    return b_s_MK * (tl.load(p_scale) * LOG2_E)
 
 
 @triton.jit
@@ -92,11 +97,11 @@ def info_nce_statistics_kernel(
         b_column_K = tl.where(b_column_K == float("-inf"), 0.0, b_column_K)
     inside_M, inside_K = b_m < rows, b_k < columns
     tile_m, tile_k = tile_m.to(tl.int64), tile_k.to(tl.int64)
-    tl.store(p_row + tile_k * row_stride + b_m, b_row_M, mask=inside_M)
-    tl.store(p_column + tile_m * column_stride + b_k, b_column_K, mask=inside_K)
-    b_by_row_MK = tl.exp(b_s_MK - b_row_M[:, None])
+    tl.store(p_row + tile_k * row_stride + b_m, b_row_M * _LN_2, mask=inside_M)
+    tl.store(p_column + tile_m * column_stride + b_k, b_column_K * _LN_2, mask=inside_K)
+    b_by_row_MK = tl.exp2(b_s_MK - b_row_M[:, None])
     tl.store(p_row_sum + tile_k * rows + b_m, tl.sum(b_by_row_MK, 1), mask=inside_M)
-    b_by_column_MK = tl.exp(b_s_MK - b_column_K[None, :])
+    b_by_column_MK = tl.exp2(b_s_MK - b_column_K[None, :])
     tl.store(p_column_sum + tile_m * columns + b_k, tl.sum(b_by_column_MK, 0), mask=inside_K)
     if p_saved is not None:
         # exp(S - min(row, column)) is the larger of the two.
@@ -120,8 +125,8 @@ def _fold(p_running, p_running_sum, p_tile, p_tile_sum, tile_stride, block, exte
         b_tile_sum_PM = tl.load(p_tile_sum + b_p * extent + b_at[None, :], mask=inside_PM, other=0.0)
         b_tile_PM = tl.where(b_tile_sum_PM == 0.0, float("-inf"), b_tile_PM)
         b_raised = tl.maximum(b_running, tl.max(b_tile_PM, 0))
-        b_sum = b_sum * tl.exp(b_running - b_raised)
-        b_sum += tl.sum(b_tile_sum_PM * tl.exp(b_tile_PM - b_raised[None, :]), 0)
+        b_sum = b_sum * tl.exp2((b_running - b_raised) * LOG2_E)
+        b_sum += tl.sum(b_tile_sum_PM * tl.exp2((b_tile_PM - b_raised[None, :]) * LOG2_E), 0)
         b_running = b_raised
     tl.store(p_running + b_at, b_running, mask=inside)
     tl.store(p_running_sum + b_at, b_sum, mask=inside)
@@ -193,15 +198,15 @@ def info_nce_gradient_kernel(
     b_m = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     b_k = tile_k * BLOCK_K + tl.arange(0, BLOCK_K)
     b_s_MK = logits_tile(p_a, p_b, p_scale, b_m, b_k, rows, columns, width, STEP, EVEN_STEPS)
-    b_row_M = tl.load(p_row_lse + b_m, mask=b_m < rows, other=float("inf"))
-    b_column_K = tl.load(p_column_lse + b_k, mask=b_k < columns, other=float("inf"))
+    b_row_M = tl.load(p_row_lse + b_m, mask=b_m < rows, other=float("inf")) * LOG2_E
+    b_column_K = tl.load(p_column_lse + b_k, mask=b_k < columns, other=float("inf")) * LOG2_E
     b_pair_M = b_m + offset
     if p_row_mask is not None or p_column_mask is not None:
         present_M, present_K = present(p_row_mask, b_m, rows), present(p_column_mask, b_k, columns)
         b_s_MK = tl.where(present_M[:, None] & present_K[None, :], b_s_MK, float("-inf"))
         b_row_M, b_column_K = tl.where(present_M, b_row_M, 0.0), tl.where(present_K, b_column_K, 0.0)
         b_pair_M = tl.where(present_M, b_pair_M, -1)
-    b_g_MK = tl.exp(b_s_MK - b_row_M[:, None]) + tl.exp(b_s_MK - b_column_K[None, :])
+    b_g_MK = tl.exp2(b_s_MK - b_row_M[:, None]) + tl.exp2(b_s_MK - b_column_K[None, :])
     b_g_MK = tl.where(b_pair_M[:, None] == b_k[None, :], b_g_MK - 2.0, b_g_MK)
     p_gradient_MK = p_gradient + b_m.to(tl.int64)[:, None] * gradient_stride + b_k[None, :]
     inside_MK = (b_m < rows)[:, None] & (b_k < columns)[None, :]
@@ -237,15 +242,15 @@ def info_nce_restore_kernel(
     inside_M, inside_K = b_m < rows, b_k < columns
     inside_MK = inside_M[:, None] & inside_K[None, :]
     b_e_MK = tl.load(p_saved + b_m[:, None] * saved_stride + b_k[None, :], mask=inside_MK, other=0.0).to(tl.float32)
-    b_row_M = tl.load(p_row + tile_k * BLOCK_K // EDGE * row_stride + b_m, mask=inside_M, other=0.0)
-    b_column_K = tl.load(p_column + tile_m * BLOCK_M // EDGE * column_stride + b_k, mask=inside_K, other=0.0)
-    b_row_lse_M = tl.load(p_row_lse + b_m, mask=inside_M, other=0.0)
-    b_column_lse_K = tl.load(p_column_lse + b_k, mask=inside_K, other=0.0)
+    b_row_M = tl.load(p_row + tile_k * BLOCK_K // EDGE * row_stride + b_m, mask=inside_M, other=0.0) * LOG2_E
+    b_column_K = tl.load(p_column + tile_m * BLOCK_M // EDGE * column_stride + b_k, mask=inside_K, other=0.0) * LOG2_E
+    b_row_lse_M = tl.load(p_row_lse + b_m, mask=inside_M, other=0.0) * LOG2_E
+    b_column_lse_K = tl.load(p_column_lse + b_k, mask=inside_K, other=0.0) * LOG2_E
 
     b_low_MK = tl.minimum(b_row_M[:, None], b_column_K[None, :])
     # No maximum passes its logsumexp, except the 0 that stands for none: without the bound its exp could be infinite.
-    b_by_row_MK = tl.exp(tl.minimum(b_low_MK - b_row_lse_M[:, None], 0.0))
-    b_by_column_MK = tl.exp(tl.minimum(b_low_MK - b_column_lse_K[None, :], 0.0))
+    b_by_row_MK = tl.exp2(tl.minimum(b_low_MK - b_row_lse_M[:, None], 0.0))
+    b_by_column_MK = tl.exp2(tl.minimum(b_low_MK - b_column_lse_K[None, :], 0.0))
     b_g_MK = b_e_MK * (b_by_row_MK + b_by_column_MK)
     b_pair_M = tl.where(present(p_row_mask, b_m, rows), b_m + offset, -1)
     b_g_MK = tl.where(b_pair_M[:, None] == b_k[None, :], b_g_MK - 2.0 * FACTOR, b_g_MK)

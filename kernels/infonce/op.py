@@ -42,6 +42,7 @@ def forward(
     column_block: int,
 ) -> tuple[Tensor, ...]:
     """-> loss (), a pair's weight (), row and column logsumexp (N,), and the tensors of `Saved`, or empty ones."""
+    row_mask_N = None if row_mask_N is None else row_mask_N.contiguous()
     a_ND, b_ND = (without_dropped(x_ND.contiguous(), row_mask_N) for x_ND in (a_ND, b_ND))
     (count, width), device = a_ND.shape, a_ND.device
     saved = _empty_saved(a_ND, mode)
@@ -81,6 +82,7 @@ def backward(
     needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of a, b and scale that `needed` asks for, and empty tensors for the others."""
+    row_mask_N = None if row_mask_N is None else row_mask_N.contiguous()
     a_ND, b_ND = (without_dropped(x_ND.contiguous(), row_mask_N) for x_ND in (a_ND, b_ND))
     count, width = a_ND.shape
     needs_a, needs_b, needs_scale = needed
@@ -226,7 +228,7 @@ class _InfoNCE(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @registry.differentiable_once
     def backward(ctx: Any, upstream: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         needed = list(ctx.needs_input_grad[:3])
         gradients = _backward_op(upstream, *ctx.saved_tensors, *ctx.plan, needed)

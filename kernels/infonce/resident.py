@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.infonce.kernels import logits_tile, present
+from kernels.infonce.kernels import LOG2_E, logits_tile, present
 from kernels.infonce.tiles import factor
 from kernels.launch import architecture, launch
 
@@ -102,7 +102,7 @@ def info_nce_resident_kernel(
     inside_MD = (b_m < count)[:, None] & (b_d < width)[None, :]
     b_at_MD = b_m.to(tl.int64)[:, None] * width + b_d[None, :]
     present_M = present(p_mask, b_m, count)
-    b_row_M = tl.load(p_x_lse + b_m, mask=present_M, other=0.0)
+    b_row_M = tl.load(p_x_lse + b_m, mask=present_M, other=0.0) * LOG2_E
     if not SLICED:
         b_x_MD = tl.load(p_x + b_at_MD, mask=inside_MD, other=0.0)
     b_sum_MD = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
@@ -113,11 +113,11 @@ def info_nce_resident_kernel(
         if SLICED:
             b_s_MK = logits_tile(p_x, p_y, p_scale, b_m, b_k, count, count, width, STEP, EVEN_STEPS)
         else:
-            b_s_MK = tl.dot(b_x_MD, tl.trans(b_y_KD), input_precision="tf32x3") * tl.load(p_scale)
+            b_s_MK = tl.dot(b_x_MD, tl.trans(b_y_KD), input_precision="tf32x3") * (tl.load(p_scale) * LOG2_E)
         present_K = present(p_mask, b_k, count)
         b_s_MK = tl.where(present_M[:, None] & present_K[None, :], b_s_MK, float("-inf"))
-        b_column_K = tl.load(p_y_lse + b_k, mask=present_K, other=0.0)
-        b_g_MK = tl.exp(b_s_MK - b_row_M[:, None]) + tl.exp(b_s_MK - b_column_K[None, :])
+        b_column_K = tl.load(p_y_lse + b_k, mask=present_K, other=0.0) * LOG2_E
+        b_g_MK = tl.exp2(b_s_MK - b_row_M[:, None]) + tl.exp2(b_s_MK - b_column_K[None, :])
         # Both of a pair are dropped, or neither: rows that are contribute nothing, and their own sums weigh nothing.
         b_g_MK = tl.where(b_m[:, None] == b_k[None, :], b_g_MK - 2.0, b_g_MK) * FACTOR
         b_sum_MD = tl.dot(b_g_MK.to(b_y_KD.dtype), b_y_KD, b_sum_MD, input_precision="tf32x3")

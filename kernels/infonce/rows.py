@@ -15,8 +15,12 @@ from kernels.launch import launch
 
 ROWS = 32  # of a program
 
-_CONFIG = {"BLOCK_N": ROWS, "BLOCK_D": 128, "num_warps": 4, "num_stages": 2}
 _PARTS = {"BLOCK": 1024, "num_warps": 4, "num_stages": 2}
+
+
+def _config(width: int) -> dict[str, int]:
+    """Rows that do not all begin at multiples of 16 elements take more addresses, and these registers."""
+    return {"BLOCK_N": ROWS, "BLOCK_D": 64 if width % 16 == 0 else 32, "num_warps": 4, "num_stages": 2}
 
 
 def mean_loss(
@@ -51,7 +55,7 @@ def mean_loss(
         pairs_P,
         count,
         width,
-        **_CONFIG,
+        **_config(width),
     )
     launch(info_nce_mean_kernel, (1,), loss_P, pairs_P, loss, weight, programs, **_PARTS)
     return loss, weight, row_lse_N, column_lse_N
@@ -74,7 +78,7 @@ def finish_gradient(
     rows, width = x_MD.shape
     tensors = (sum_MD, x_MD, upstream, weight, scale, gradient_MD, dot_P)
     grid = (triton.cdiv(rows, ROWS),)
-    launch(info_nce_finish_kernel, grid, *tensors, rows, width, FACTOR=factor / 2, **_CONFIG)
+    launch(info_nce_finish_kernel, grid, *tensors, rows, width, FACTOR=factor / 2, **_config(width))
 
 
 def scale_gradient(dot_P: Tensor, upstream: Tensor, weight: Tensor, factor: float) -> Tensor:

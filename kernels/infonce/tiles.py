@@ -282,7 +282,7 @@ def _tiles(a_MD: Tensor, b_KD: Tensor, saved: Saved | None = None) -> _Tiles:
     if not large:
         return _Tiles(64, 64, step_d, 4, 3)
     if saved is None and architecture(a_MD.device) == 90:
-        return _Tiles(128, 256, step_d, 8, 4)
+        return _Tiles(256, 128, step_d, 8, 4)  # 128 x 256 would spill registers in some versions of Triton
     return _Tiles(128, 128, step_d, 8, 4)
 
 

@@ -57,6 +57,7 @@ what is judged:
 
 examples:
   python -m kernels.inspect --core                                 a quick look
+  python -m kernels.inspect --core --compile-only                  under another version of Triton
   python -m kernels.inspect                                        every config: most of an hour on two cores
   python -m kernels.inspect --arch 90 --operator cross_attention   one operator on one architecture
   python -m kernels.inspect --json facts.json                      the figures for another program too
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--operator", default="all", choices=[*OPERATORS, "all"], help="only this one (default: all)")
     parser.add_argument("--core", action="store_true", help="only a config or two of each kernel: a minute or two")
+    parser.add_argument("--compile-only", action="store_true", help="count no bytes, for which Triton interprets")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures and the faults here")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("triton") is None:
@@ -94,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     names = OPERATORS if options.operator == "all" else (options.operator,)
     archs = ARCHITECTURES if options.arch == "all" else (int(options.arch),)
-    compiled, moved = compile_reports(names, archs, options.core), traffic_reports(names)
+    compiled = compile_reports(names, archs, options.core)
+    moved = [] if options.compile_only else traffic_reports(names)
     faults = [
         f"{row['kernel']} [{row['config']}] on sm_{row['arch']} {it}" for row in compiled for it in compile_faults(row)
     ]
@@ -102,8 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for arch in archs:
         print(f"\nsm_{arch}, triton {version('triton')}")
         print(_table((row for row in compiled if row["arch"] == arch and "error" not in row), _COMPILE_COLUMNS))
-    print("\nbytes moved, configs of sm_90, 16-bit inputs")
-    print(_table(moved, _TRAFFIC_COLUMNS))
+    if moved:
+        print("\nbytes moved, configs of sm_90, 16-bit inputs")
+        print(_table(moved, _TRAFFIC_COLUMNS))
     if options.json:
         facts = {"compiled": compiled, "traffic": moved, "faults": faults}
         options.json.write_text(json.dumps(facts, indent=1) + "\n")

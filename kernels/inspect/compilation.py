@@ -20,6 +20,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from kernels import launch
 from kernels.inspect import machine_code
@@ -61,10 +62,7 @@ class Launch:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What decides the code: each tensor's type, each constant's and option's value, None for what is left out.
-
-        Triton also looks at which integers are multiples of 16. That changes the width of loads, not tiles.
-        """
+        """What decides the tiles: each tensor's type, each constant's and option's value, None for what is left out."""
         parameters = _parameters(self.kernel.fn)
         values = dict(zip(parameters, self.arguments, strict=False)) | dict(self.options)
         config: dict[str, Any] = {}
@@ -77,6 +75,12 @@ class Launch:
                 config[name] = value
         return config
 
+    @cached_property
+    def specialised(self) -> str:
+        """What else Triton compiles for, a letter an integer: 1, a multiple of 16, or another. It changes loads."""
+        integers = [value for value in tree_leaves(self.arguments) if isinstance(value, int)]
+        return "".join("1" if value == 1 else "x" if value % 16 == 0 else "." for value in integers)
+
 
 @cache
 def _parameters(function: Callable[..., None]) -> Mapping[str, inspect.Parameter]:
@@ -84,15 +88,15 @@ def _parameters(function: Callable[..., None]) -> Mapping[str, inspect.Parameter
 
 
 def launches(calls: Iterable[Call], arch: int) -> list[Launch]:
-    """The launches that `calls` make on meta tensors, one for each kernel and config."""
-    found: dict[tuple[str, str], Launch] = {}
+    """The launches that `calls` make on meta tensors, one for each that Triton compiles for itself."""
+    found: dict[tuple[str, str, str], Launch] = {}
     for call in calls:
 
         def observe(
             kernel: Any, grid: launch.Grid, arguments: tuple[Any, ...], options: Mapping[str, Any], call: Call = call
         ) -> None:
             started = Launch(kernel, arguments, options, arch)
-            first = found.setdefault((started.name, repr(started.config)), started)
+            first = found.setdefault((started.name, repr(started.config), started.specialised), started)
             first.calls.append(call)
 
         with launch.observed(observe, arch):

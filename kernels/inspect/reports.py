@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,7 @@ def compile_reports(names: Sequence[str], archs: Sequence[int], core: bool = Fal
 
     todo = [
         launched
-        for name in names
-        for arch in archs
+        for name, arch in product(names, archs)
         for launched in compilation.launches(shipped.calls(name, core=core), arch)
     ]
     return compilation.compile_all(todo, _progress("compiled", len(todo)))

@@ -85,7 +85,8 @@ def _cross_attention_calls() -> Iterator[Call]:
         yield from cross_attention((256, 12, queries, 197, 64), torch.float16, _EVERYTHING)
         # Rows that do not begin at multiples of 16 elements: addresses take more registers.
         for width, keys, features in product((59, 100), _KEYS, (_EVERYTHING, _MASKED, _MASKED | {"mass"})):
-            yield from cross_attention((256, 12, queries, keys, width), dtype, features)
+            core = (width, queries, keys, features) == (59, 64, 197, _EVERYTHING)
+            yield from cross_attention((256, 12, queries, keys, width), dtype, features, core)
 
 
 def _cross_attention_cases() -> Iterator[Case]:
@@ -243,8 +244,12 @@ def _info_nce_calls() -> Iterator[Call]:
     half, single = torch.bfloat16, torch.float32
     modes: tuple[Mode, ...] = ("chunked", "save")
     for mode, dtype, masked in product(modes, (half, single), (False, True)):
-        for count, width in product((16384, 8000, 256), (512, 768, 96, 32, 123)):
-            core = (count, width, dtype, masked) == (16384, 512, half, False)
+        for count, width in product((16384, 8000, 2501, 256), (512, 768, 96, 32, 123)):
+            core = (count, width, dtype, masked) in (
+                (16384, 512, half, False),
+                (2501, 123, half, True),
+                (2501, 768, half, True),
+            )
             yield from info_nce(count, width, dtype, mode, masked, core)
     for dtype, masked, width in product(
         (half, single), (False, True), (512, 256, 128, 64, 32, 16, 380, 123, 52, 20, 4)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clamp.config import ConfigError
 from clamp.data import load_splits
-from clamp.system.command_line import gpu_share, positive
+from clamp.system.command_line import Terminated, gpu_share, positive
 from repro.commands import report
 from repro.commands.selection import add_selection, for_gpu, selected_jobs
 from repro.run import estimate, provenance, ray_engine, source_hash, store
@@ -93,7 +93,11 @@ def run(options: argparse.Namespace) -> int:
     waiting += unevaluated
     if waiting:
         invocation = provenance.Invocation.start(["python", "-m", "repro", *options.arguments])
-        failures = _launch(waiting, options, Setting(invocation, options.data, options.train, options.evaluate))
+        try:
+            failures = _launch(waiting, options, Setting(invocation, options.data, options.train, options.evaluate))
+        except (KeyboardInterrupt, Terminated):
+            print(f"\n{_where_it_stands(jobs)}", file=sys.stderr)
+            raise
     for job in jobs:
         publish(job, options.out / "results")
     report.write(options.out)
@@ -109,6 +113,14 @@ def _launch(jobs: Sequence[Job], options: argparse.Namespace, setting: Setting) 
         cluster = ray_engine.Cluster(options.address or "auto", options.gpus_per_run or 0.0)
         return ray_engine.launch(jobs, options.processes or len(jobs), setting, cluster)
     return launch(jobs, min(options.processes or _default_processes(jobs), len(jobs)), setting)
+
+
+def _where_it_stands(jobs: Sequence[Job]) -> str:
+    """Of a command that was stopped: what is done, and what goes on next time."""
+    states = [store.state(job)[0] for job in jobs]
+    done = sum(state in ("done", "stale") for state in states)
+    begun = sum(state not in ("done", "stale") and job.folder.is_dir() for job, state in zip(jobs, states, strict=True))
+    return f"{done} of {len(jobs)} runs are done; {begun} were begun and go on from their last epoch"
 
 
 def _check_data(jobs: Sequence[Job], root: Path | None) -> None:

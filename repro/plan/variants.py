@@ -26,10 +26,14 @@ _PARTS = {
     "no_mcl": Variant("no contrast", _NO_CONTRAST),
     "global_only": Variant("global contrast only", {"model.contrast.local_contrast": "none"}),
     "local_only": Variant("local contrast only", {"model.contrast.global_contrast": False}),
+    "local_words": Variant("local contrast of words within a tweet", {"model.contrast.local_contrast": "words"}),
+    "no_identity_start": Variant("no start from the text alone", {"model.identity_start": False}),
     "no_paf_no_mcl": Variant("neither progressive fusion nor contrast", {"model.fusion": "plain", **_NO_CONTRAST}),
     "no_ama": Variant("no adaptive weighting (equal weights)", {"model.aggregation.mode": "equal"}),
     "fixed_weights": Variant("fixed weights", {"model.aggregation.mode": "fixed"}),
-    "no_bounds": Variant("adaptive weighting without bounds", {"model.aggregation.mode": "unbounded"}),
+    "no_prior": Variant("adaptive weighting without a prior (Kendall)", {"model.aggregation.mode": "kendall"}),
+    "liebel_koerner": Variant("adaptive weighting, Liebel and Koerner", {"model.aggregation.mode": "liebel_koerner"}),
+    "softmax_weights": Variant("softmax of inverse losses", {"model.aggregation.mode": "softmax"}),
 }
 
 _BASELINES = {
@@ -45,17 +49,19 @@ _BASELINES = {
 }
 
 
-def _lowest(tagging: float, others: float) -> dict[str, Any]:
-    bounds = {"tagging": tagging, "aspect": others, "global": others, "local": others}
-    return {"model.aggregation.lowest": bounds}
+def _prior(tagging: float, others: float) -> dict[str, Any]:
+    means = {"tagging": tagging, "aspect": others, "global": others, "local": others}
+    return {"model.aggregation.prior_mean": means}
 
 
 _SETTINGS = {
     "scale_2": Variant("contrast scale 2 (of 5)", {"model.contrast.scale": 2.0}),
     "scale_10": Variant("contrast scale 10 (of 5)", {"model.contrast.scale": 10.0}),
     "scale_learned": Variant("contrast scale learned from 5", {"model.contrast.learn_scale": True}),
-    "bound_tagging": Variant("lowest s of tagging -2 (of -4)", _lowest(-2.0, 2.0)),
-    "bounds_others": Variant("lowest s of the other tasks 0 (of 2)", _lowest(-4.0, 0.0)),
+    "weak_prior": Variant("prior on s of strength 1/16 (of 1/4)", {"model.aggregation.prior_strength": 0.0625}),
+    "strong_prior": Variant("prior on s of strength 1 (of 1/4)", {"model.aggregation.prior_strength": 1.0}),
+    "prior_tagging": Variant("prior mean of s of tagging 0 (of -2)", _prior(0.0, 3.0)),
+    "prior_others": Variant("prior mean of s of the other tasks 1 (of 3)", _prior(-2.0, 1.0)),
     "slow_s": Variant("rate of s 0.001 (of 0.01)", {"train.lr_uncertainty": 1e-3}),
     "fast_s": Variant("rate of s 0.1 (of 0.01)", {"train.lr_uncertainty": 1e-1}),
     "two_stages": Variant("two stages: pooled, patch", {"model.levels": ["pooled", "patch"]}),

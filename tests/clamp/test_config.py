@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import clamp
-from clamp.config import TASKS, Config, ConfigError, config_from_dict, model_config_from_dict, override
+from clamp.config import Config, ConfigError, config_from_dict, model_config_from_dict, override
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,6 @@ def test_override_refuses_a_field_that_does_not_exist(field: str) -> None:
         override(Config(), {field: 1}, "variant x")
 
 
-def test_the_default_weights_start_inside_their_bounds() -> None:
-    aggregation = Config().model.aggregation
-    assert all(aggregation.initial[task] >= aggregation.lowest[task] for task in TASKS)
-
-
 def test_reading_configs_and_scores_imports_no_torch() -> None:
     program = (
         "import sys, clamp, clamp.config, clamp.metrics, clamp.data\n"
@@ -70,7 +65,7 @@ def test_reading_configs_and_scores_imports_no_torch() -> None:
 
 
 def test_public_names_resolve_and_others_do_not() -> None:
-    for name in clamp.__all__:
+    for name in set(clamp.__all__) - {"__version__"}:
         assert getattr(clamp, name).__name__ == name
         assert name in dir(clamp)
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):

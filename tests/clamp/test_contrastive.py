@@ -70,7 +70,7 @@ def test_embeddings_of_tweets_without_an_image_are_zero() -> None:
 
 
 def test_local_loss_is_the_mean_of_one_problem_a_tweet() -> None:
-    contrast, inputs = made_contrast(global_contrast=False, scale=4.0), made_inputs()
+    contrast, inputs = made_contrast(global_contrast=False, local_contrast="words", scale=4.0), made_inputs()
     losses = contrast(**inputs)
     assert list(losses) == list(contrast.tasks) == ["local"]
     expected = []
@@ -82,7 +82,7 @@ def test_local_loss_is_the_mean_of_one_problem_a_tweet() -> None:
 
 
 def test_aspects_are_contrasted_across_the_batch() -> None:
-    contrast, inputs = made_contrast(global_contrast=False, local_contrast="aspects", scale=4.0), made_inputs()
+    contrast, inputs = made_contrast(global_contrast=False, scale=4.0), made_inputs()
     t, o = [], []
     for b, start, end in ((0, 0, 2), (0, 3, 4), (1, 0, 1), (3, 0, 1)):
         t.append(unit(contrast.project_word(inputs["text_BTD"][b, start:end].mean(dim=0))))
@@ -96,12 +96,12 @@ def test_a_task_with_fewer_than_two_rows_is_absent(with_image: list[int]) -> Non
     inputs = made_inputs()
     inputs["region_mask_BR"] = torch.zeros(B, R, dtype=torch.bool)
     inputs["region_mask_BR"][with_image] = True
-    words = made_contrast()(**inputs)
+    words = made_contrast(local_contrast="words")(**inputs)
     assert ("global" in words) == (len(with_image) >= 2)
     assert ("local" in words) == (0 in with_image)  # tweet 0 has words to tell apart, tweet 3 has one word
-    aspects = made_contrast(local_contrast="aspects")(**inputs)
+    aspects = made_contrast()(**inputs)
     assert ("local" in aspects) == (0 in with_image)
-    without_gold = made_contrast(local_contrast="aspects")(**{**inputs, "aspect_spans_N3": None})
+    without_gold = made_contrast()(**{**inputs, "aspect_spans_N3": None})
     assert "local" not in without_gold
 
 
@@ -125,13 +125,19 @@ def test_nothing_of_tweets_without_an_image_leaks(local: str) -> None:
     assert all(parameter.grad.isfinite().all() for parameter in contrast.parameters())
 
 
-def test_a_zero_vector_has_a_finite_gradient() -> None:
-    contrast, inputs = made_contrast(), made_inputs()
-    torch.nn.init.zeros_(contrast.project_context.bias)
-    inputs["context_BTD"][0, 1] = 0.0
-    inputs["context_BTD"].requires_grad_()
+@pytest.mark.parametrize("local", ["words", "aspects"])
+def test_contexts_of_zero_have_finite_gradients_and_can_leave(local: str) -> None:
+    """As at the start, where W_o is zero."""
+    contrast, inputs = made_contrast(local_contrast=local), made_inputs()
+    inputs["context_BTD"] = torch.zeros_like(inputs["context_BTD"]).requires_grad_()
     contrast(**inputs)["local"].backward()
     assert inputs["context_BTD"].grad.isfinite().all()
+    assert inputs["context_BTD"].grad.any()  # by the projection's bias
+    inputs["context_BTD"].grad = None
+    torch.nn.init.zeros_(contrast.project_context.bias)
+    contrast(**inputs)["local"].backward()
+    assert inputs["context_BTD"].grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in contrast.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize(("log_scale", "scale"), [(-3.0, 1.0), (9.0, 100.0), (1.5, math.exp(1.5))])

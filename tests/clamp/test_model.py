@@ -21,9 +21,7 @@ from builders import (
     with_proxies,
     without_images,
 )
-from safetensors import SafetensorError
 
-import clamp.model
 from clamp.baselines import ARCHITECTURES, TextOnly
 from clamp.config import ConfigError, ModelConfig, override
 from clamp.data import Tweet
@@ -35,6 +33,11 @@ VISUALS: dict[str, dict[str, Any]] = {
     "conv": {},
     "transformer": {"model__vision": {"kind": "transformer", "encoder": {"architecture": VIT}, "image_size": 32}},
     "proxy": {"model__vision": {"kind": "proxy"}, "model__width": 24},  # not the encoder's: with a projection
+    "frozen": {
+        "model__vision": {"kind": "transformer", "encoder": {"architecture": VIT}, "image_size": 32, "frozen": True},
+        "model__width": 24,
+    },
+    "frozen proxy": {"model__vision": {"kind": "proxy", "frozen": True}, "model__width": 24},
 }
 
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -43,11 +46,13 @@ SWITCHES: dict[str, dict[str, Any]] = {
 SWITCHES |= {
     "crf": {"model.decoder": "crf"},
     "scale": {"model.contrast.scale": 9.0},
-    "aspects": {"model.contrast.local_contrast": "aspects"},
+    "temperature": {"model.aggregation.mode": "softmax", "model.aggregation.temperature": 9.0},
     "image level": {"model.levels": ["image", "patch", "patch"]},
     "heads": {"model.heads": 4},
     "dropout": {"model.dropout": 0.5},
     "initial weights": {"model.aggregation.initial": {"tagging": 0.5, "aspect": 2.0, "global": 3.0, "local": 2.0}},
+    "prior strength": {"model.aggregation.prior_strength": 2.0},
+    "prior mean": {"model.aggregation.prior_mean": {"tagging": 0.5, "aspect": 2.0, "global": 3.0, "local": 2.0}},
 }
 
 
@@ -77,7 +82,7 @@ def full() -> dict[str, torch.Tensor]:
     return fingerprint(tiny_config(model__dropout=0.0).model)
 
 
-@pytest.mark.parametrize("switch", [name for name in SWITCHES if name != "no_bounds"])
+@pytest.mark.parametrize("switch", [name for name in SWITCHES if name != "no_identity_start"])
 def test_every_switch_changes_the_forward_pass_or_a_gradient(switch: str, full: dict[str, torch.Tensor]) -> None:
     config = override(tiny_config(model__dropout=0.0), SWITCHES[switch], switch)
     switched = fingerprint(config.model)
@@ -98,17 +103,29 @@ def test_a_learned_scale_receives_a_gradient(full: dict[str, torch.Tensor]) -> N
     assert learned.keys() - full.keys() == {f"contrast.{part}_scale.log_scale" for part in ("global", "local")}
 
 
-def test_bounds_change_where_s_ends() -> None:
-    """The bounds act after a step, so the switch that drops them shows there."""
-    ends = {}
-    for name in ("full", "no_bounds"):
-        model = tiny_model(override(tiny_config(), VARIANTS[name].overrides, name).model)
-        for s in model.aggregation.s.values():
-            s.data.fill_(-5.0)
-        model.project()
-        ends[name] = model.aggregation.values()
-    assert ends["no_bounds"] == dict.fromkeys(model.tasks, -5.0)
-    assert ends["full"] == model.config.aggregation.lowest
+@pytest.mark.parametrize("levels", [["patch"], ["pooled", "patch", "patch"], ["image", "pooled", "patch", "patch"]])
+@pytest.mark.parametrize("visual", VISUALS)
+@pytest.mark.parametrize("fusion", ["progressive", "plain"])
+def test_clamp_begins_as_text_only(fusion: str, visual: str, levels: list[str]) -> None:
+    """Same seed, same head: the identity start is what makes the first tag logits agree."""
+    some = with_proxies(tweets(4)) if visual.endswith("proxy") else tweets(4)
+    changes = {**VISUALS[visual], "model__fusion": fusion, "model__levels": levels}
+    plain, clamp = (
+        tiny_model(tiny_config(model__architecture=name, **changes).model, seed=5) for name in ("text_only", "clamp")
+    )
+    expected = logits_of(plain, some)
+    for row, other in zip(logits_of(clamp, some), expected, strict=True):
+        torch.testing.assert_close(row, other, rtol=0, atol=1e-4)
+    random = tiny_model(tiny_config(model__architecture="clamp", model__identity_start=False, **changes).model, seed=5)
+    assert any((a - b).abs().max() > 1e-2 for a, b in zip(logits_of(random, some), expected, strict=True))
+
+
+def test_every_branch_of_a_stage_leaves_its_start_at_the_first_step() -> None:
+    model = tiny_model(tiny_config().model).train()
+    found = gradients(model, batch_of(model, tweets(4)))
+    for name in ("out.weight", "ffn_out.weight", "ffn_out.bias"):
+        for k in range(3):
+            assert found[f"fusion.stages.{k}.{name}"].any(), (k, name)
 
 
 def test_viterbi_changes_what_is_decoded() -> None:
@@ -135,16 +152,16 @@ BATCHES = {
 
 # what has nothing to learn from when no tweet has an image, or no two rows can be told apart
 IMAGE_PARTS = ("contrast.", "vision_encoder.", "project_proxy.", "fusion.", "stage.", "aspect_head.", "aggregation.")
-IMAGE_PARTS += ("image_head.",)
+IMAGE_PARTS += ("image_head.", "proxy_encoder.")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("visual", VISUALS)
 @pytest.mark.parametrize("kind", BATCHES)
 def test_every_batch_trains_with_finite_gradients(architecture: str, visual: str, kind: str) -> None:
-    config = tiny_config(model__architecture=architecture, **VISUALS[visual])
+    config = tiny_config(model__architecture=architecture, model__identity_start=False, **VISUALS[visual])
     some = BATCHES[kind]()
-    if visual == "proxy":
+    if visual.endswith("proxy"):
         some = with_proxies(some)
     model = tiny_model(config.model).train()
     batch = batch_of(model, some)
@@ -160,7 +177,7 @@ def test_every_batch_trains_with_finite_gradients(architecture: str, visual: str
             assert gradient.isfinite().all(), name
     if has_image and model.uses_image:
         seen = [name for name in found if name.startswith(("vision_encoder.", "project_proxy."))]
-        assert any(found[name].any() for name in seen)  # type: ignore[union-attr]
+        assert any(gradient is not None and gradient.any() for gradient in map(found.get, seen))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     optimizer.step()
@@ -171,10 +188,14 @@ def test_every_batch_trains_with_finite_gradients(architecture: str, visual: str
 
 @pytest.mark.parametrize("visual", VISUALS)
 def test_a_whole_batch_reaches_every_parameter(visual: str) -> None:
-    model = tiny_model(tiny_config(model__contrast__learn_scale=True, **VISUALS[visual]).model).train()
+    config = tiny_config(model__contrast__learn_scale=True, model__identity_start=False, **VISUALS[visual])
+    model = tiny_model(config.model).train()
     some = [*tweets(3), *without_images(tweets(4)[3:])]
-    found = gradients(model, batch_of(model, with_proxies(some) if visual == "proxy" else some))
-    idle = {name for name, gradient in found.items() if gradient is None or not gradient.any()}
+    if visual.endswith("proxy"):  # of two sentences: attention to a single one has no gradient
+        some = [replace(tweet, proxy=tweet.proxy and (*tweet.proxy, "a red square")) for tweet in with_proxies(some)]
+    found = gradients(model, batch_of(model, some))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    idle = {name for name in trained if found[name] is None or not found[name].any()}
     # a key's bias adds the same to every logit of a row; an unused position or mask token has no use
     idle = {name for name in idle if not name.endswith(("key.bias", "mask_token", "k_proj.bias"))}
     assert not idle
@@ -188,11 +209,12 @@ def logits_of(model: Tagger, some: list[Tweet]) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("visual", ["conv", "proxy"])
+@pytest.mark.parametrize("visual", ["conv", "proxy", "frozen proxy"])
 def test_a_tweet_s_logits_do_not_depend_on_its_batch(architecture: str, visual: str) -> None:
-    model = tiny_model(tiny_config(model__architecture=architecture, **VISUALS[visual]).model)
+    config = tiny_config(model__architecture=architecture, model__identity_start=False, **VISUALS[visual])
+    model = tiny_model(config.model)
     some = [*one_word_tweets(1), *tweets(4), *without_images(tweets(6)[4:])]
-    if visual == "proxy":
+    if visual.endswith("proxy"):
         some = with_proxies(some)
         some[2] = replace(some[2], proxy=(*some[2].proxy, *some[2].proxy))
     together = logits_of(model, some)
@@ -204,7 +226,7 @@ def test_the_image_is_read_where_there_is_an_image_path() -> None:
     some = [replace(tweet, proxy=None) for tweet in tweets(3)]
     for architecture in ARCHITECTURES:
         reads = architecture not in ("text_only", "caption_concat")
-        model = tiny_model(tiny_config(model__architecture=architecture).model)
+        model = tiny_model(tiny_config(model__architecture=architecture, model__identity_start=False).model)
         seen, blind = logits_of(model, some), logits_of(model, without_images(some))
         assert any(not torch.equal(a, b) for a, b in zip(seen, blind, strict=True)) == reads
         assert model.uses_image == reads
@@ -228,14 +250,27 @@ def test_losses_are_on_the_right_heads() -> None:
     torch.testing.assert_close(model.total(losses), model.aggregation(losses))
 
 
-def test_words_are_contrasted_with_the_last_context_before_gate_and_residual() -> None:
-    model = tiny_model(tiny_config().model)
+@pytest.mark.parametrize("local", ["aspects", "words"])
+def test_the_last_context_is_contrasted_before_gate_and_residual(local: str) -> None:
+    config = tiny_config(model__contrast__local_contrast=local, model__identity_start=False)
+    model = tiny_model(config.model)
     assert isinstance(model, Clamp)
     batch = batch_of(model, tweets(3))
     output = model(batch)
-    t_BTE = torch.nn.functional.normalize(model.contrast.project_word(output.text_BTD), dim=-1)
-    o_BTE = torch.nn.functional.normalize(model.contrast.project_context(output.stages[-1].context_BTD), dim=-1)
-    expected = reference.grouped_info_nce(t_BTE, o_BTE, model.config.contrast.scale, batch.word_mask_BT)
+    t_BTE, o_BTE = (
+        model.contrast.project_word(output.text_BTD),
+        model.contrast.project_context(output.stages[-1].context_BTD),
+    )
+    scale = model.config.contrast.scale
+    if local == "words":
+        unit = [torch.nn.functional.normalize(x_BTE, dim=-1) for x_BTE in (t_BTE, o_BTE)]
+        expected = reference.grouped_info_nce(*unit, scale, batch.word_mask_BT)
+    else:
+        means = [
+            torch.stack([x_BTE[b, start:end].mean(dim=0) for b, start, end in batch.aspect_spans_N3.tolist()])
+            for x_BTE in (t_BTE, o_BTE)
+        ]
+        expected = reference.info_nce(*(torch.nn.functional.normalize(x_NE, dim=-1) for x_NE in means), scale)
     torch.testing.assert_close(model.losses(output, batch)["local"], expected)
 
 
@@ -244,7 +279,7 @@ def test_words_are_contrasted_with_the_last_context_before_gate_and_residual() -
 def test_a_saved_model_comes_back_bit_for_bit(architecture: str, visual: str, tmp_path: Path) -> None:
     config = tiny_config(model__architecture=architecture, model__decoder="crf", **VISUALS[visual])
     model = tiny_model(config.model)
-    some = with_proxies(tweets(3)) if visual == "proxy" else tweets(3)
+    some = with_proxies(tweets(3)) if visual.endswith("proxy") else tweets(3)
     model.save_pretrained(tmp_path / "model")
     loaded = ARCHITECTURES[architecture].from_pretrained(tmp_path / "model")
     assert not loaded.training
@@ -306,20 +341,23 @@ def test_weights_of_another_architecture_are_refused(saved: Path) -> None:
 def test_a_full_disk_leaves_the_saved_model_as_it_was(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file.name: file.read_bytes() for file in saved.iterdir()}
 
-    def full_disk(tensors: dict[str, torch.Tensor], file: Path) -> None:
-        Path(file).write_bytes(b"half a fi")
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    def full_at_sync(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(clamp.model, "save_file", full_disk)
+    monkeypatch.setattr("clamp.system.files.os.fsync", full_at_sync)
     other = tiny_model(tiny_config().model, seed=1)
-    with pytest.raises(SafetensorError):
+    with pytest.raises(OSError, match="No space left"):
         other.save_pretrained(saved)
-    for name, content in before.items():
-        assert (saved / name).read_bytes() == content
+    assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
     monkeypatch.undo()
-    other.save_pretrained(saved)  # what the failure left behind is no obstacle
+    other.save_pretrained(saved)
     assert {file.name for file in saved.iterdir()} == set(before)
     assert (saved / "model.safetensors").read_bytes() != before["model.safetensors"]
+
+
+def test_what_is_saved_can_be_read_by_whoever_may_read_a_new_file(saved: Path) -> None:
+    (saved / "any").write_text("")
+    assert {file.stat().st_mode for file in saved.iterdir()} == {(saved / "any").stat().st_mode}
 
 
 def test_operators_agree() -> None:

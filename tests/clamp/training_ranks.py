@@ -28,8 +28,14 @@ _SMALL = {
 }
 CONFIGS = {
     "clamp": tiny_config(**_SMALL, model__contrast__learn_scale=True),
-    "aspects": tiny_config(**_SMALL, model__contrast__local_contrast="aspects", model__decoder="crf"),
+    "words": tiny_config(**_SMALL, model__contrast__local_contrast="words", model__decoder="crf"),
     "proxy": tiny_config(**_SMALL, model__vision__kind="proxy", data__visual="proxy"),
+    "frozen_proxy": tiny_config(
+        **_SMALL,
+        model__vision={"kind": "proxy", "frozen": True},
+        data__visual="proxy",
+        model__aggregation__mode="softmax",
+    ),
     "no_images": tiny_config(**_SMALL),
     "cmmt": tiny_config(**_SMALL, model__architecture="cmmt"),
     "dtca": tiny_config(**_SMALL, model__architecture="dtca"),
@@ -40,9 +46,9 @@ RESUMED = tiny_config(**_SMALL | {"model__dropout": 0.3, "train__epochs": 3})
 
 def splits_of(name: str, config: Config) -> Splits:
     splits = tiny_splits(config)
-    if name not in ("proxy", "no_images"):
+    if name not in ("proxy", "frozen_proxy", "no_images"):
         return splits
-    change = with_proxies if name == "proxy" else without_images
+    change = without_images if name == "no_images" else with_proxies
     return Splits(*(change(part) for part in (splits.train, splits.dev, splits.test)), manifest={})
 
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import DeviceType
+from torch.profiler import DeviceType
 
 from kernels.bench.measure.devices import Device
 from kernels.bench.measure.timing import Row, Sample, Variant, compare, explain, forward_backward

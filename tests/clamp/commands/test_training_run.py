@@ -15,9 +15,9 @@ from transformers import BertConfig, BertModel
 
 from clamp.__main__ import main
 from clamp.commands.training_run import own_config
-from clamp.config import ConfigError
+from clamp.config import ConfigError, EncoderConfig
 from clamp.data import VOCABULARY
-from clamp.encoders import word_level_tokenizer
+from clamp.encoders import load_tokenizer, word_level_tokenizer
 from clamp.system.files import locked
 from clamp.training.train import TrainingDiverged
 
@@ -315,3 +315,34 @@ def test_a_log_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert main(training(sample, tmp_path / "out", "--log", "wandb")) == 2
     assert "--log wandb: not installed here; run: pip install wandb" in capsys.readouterr().err
+
+
+def test_more_sub_words_than_the_encoder_has_positions_for_are_refused(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = SETTINGS | {"model": {**SETTINGS["model"], "text": {"max_tokens": 65}}}  # type: ignore[dict-item]
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert main(training(sample, tmp_path / "out", "--config", str(tmp_path / "settings.json"))) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("model.text.max_tokens: 65, but the encoder has 64 positions")
+
+
+def test_a_tokenizer_without_a_fast_form_is_refused(monkeypatch: pytest.MonkeyPatch, sample: Path) -> None:
+    class Slow:
+        is_fast = False
+
+    monkeypatch.setattr("clamp.encoders.AutoTokenizer.from_pretrained", lambda *_, **__: Slow())
+    with pytest.raises(ConfigError, match=r"its tokenizer has no fast form \(tokenizer.json\)"):
+        load_tokenizer(EncoderConfig(weights=str(sample / "weights")), VOCABULARY)
+
+
+def test_a_text_encoder_from_scratch_learns_the_words_of_its_tweets(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "scratch.json").write_text(
+        json.dumps({"model.text": {"weights": None, "architecture": BERT, "max_tokens": 64}, "model.heads": 2})
+    )
+    command = ["train", "--data", str(sample / "sample"), "--out", str(tmp_path / "out"), "--architecture", "text_only"]
+    assert main([*command, "--config", str(tmp_path / "scratch.json"), "--epochs", "1"]) == 0
+    tokenizer = json.loads((tmp_path / "out" / "model" / "tokenizer.json").read_text())
+    words = [word for row in json.loads((sample / "sample" / "train.json").read_text()) for word in row["words"]]
+    expected = {word for word in words if words.count(word) > 1}
+    assert set(tokenizer["model"]["vocab"]) == {"[PAD]", "[UNK]"} | expected

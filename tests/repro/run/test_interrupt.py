@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,6 +19,11 @@ Drive = Callable[..., "subprocess.Popen[str]"]
 
 def finished() -> dict[str, str]:
     return {str(path): path.read_text() for path in Path("runs").rglob("result.json")}
+
+
+def under_way() -> bool:
+    """Whether a run has done an epoch and is not finished."""
+    return any(not (path.parent / "result.json").exists() for path in Path("runs").rglob("checkpoint.json"))
 
 
 def processes_in(folder: Path) -> dict[int, str]:
@@ -91,3 +97,28 @@ def test_ten_kills_of_the_real_training_lose_nothing(drive: Drive, tiny_config: 
     only = ("--only", "full", "no_mcl", "text_only", "--seeds", "2")
     command = (TRAIN, "run", "--config", str(tiny_config), *only)
     check_interruptions(drive, command, kills=10, seed=1, tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_what_is_told_to_stop_says_what_is_done_and_goes_on_next_time(
+    drive: Drive, tiny_config: Path, tmp_path: Path, sent: signal.Signals, code: int, word: str
+) -> None:
+    own = processes_in(tmp_path)
+    tiny_config.write_text(json.dumps(json.loads(tiny_config.read_text()) | {"train.epochs": 40}))
+    command = ("fake_training:train", "run", "--config", str(tiny_config), "--only", "main", "--processes", "1")
+    launcher = drive(*command)
+    end = time.monotonic() + 120
+    while not (finished() and under_way()) and time.monotonic() < end:
+        time.sleep(0.02)
+    launcher.send_signal(sent)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == code
+    done = len(finished())
+    assert done > 0
+    assert f"{done} of " in said
+    assert "runs are done; 1 were begun and go on from their last epoch" in said
+    assert f"{word}; what is done stays; give the same command again to go on where it stopped" in said
+    assert "Traceback" not in said
+    assert left_over(tmp_path, own) == {}

@@ -32,7 +32,11 @@ SHORT = {variant: VARIANTS[variant].label for variant in SUITE} | {
     "global_only": "global MCL only",
     "local_only": "local MCL only",
     "fixed_weights": "fixed weights",
-    "no_bounds": "AMA without bounds",
+    "local_words": "local MCL of words",
+    "no_identity_start": "no identity start",
+    "no_prior": "AMA without a prior",
+    "liebel_koerner": "Liebel and Koerner",
+    "softmax_weights": "softmax weights",
     "no_paf_no_mcl": "no PAF, no MCL",
     **{variant: name for variant, (name, _, _) in CURVES.items()},
 }

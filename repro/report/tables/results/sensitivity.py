@@ -16,7 +16,7 @@ from repro.report.wording import NOT_RUN, mean_and_sd, percent, seeds, signed
 
 _COLUMNS = ["dev F1", "dev, minus CLAMP", "test F1", "test, minus CLAMP", "shared seeds"]
 # Of these the ablation table speaks too; here they stand among their like.
-_NEIGHBOURS = ("full", "one_stage", "no_pyramid", "no_bounds")
+_NEIGHBOURS = ("full", "one_stage", "no_pyramid", "no_prior")
 
 
 def settings_of(place: Place) -> tuple[str, ...]:

@@ -107,7 +107,8 @@ def read_json_records(file: Path, labels: Labels | None = None) -> list[Annotate
     """
     labels = labels or Labels()
     records = []
-    for number, raw in enumerate(read_json(file, _JSON_FORM)):
+    raws: list[_JsonRecord] = read_json(file, _JSON_FORM)
+    for number, raw in enumerate(raws):
         aspects = []
         for place, aspect in enumerate(raw.aspects):
             try:

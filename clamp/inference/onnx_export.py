@@ -117,7 +117,8 @@ def _traced(one: _OneTweet, case: dict[str, Tensor]) -> bytes:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on each Python number in the model, of which the check tells what matters
         torch.onnx.export(
-            one, tuple(case.values()), stream, input_names=list(case), output_names=["tag_logits"],
+            one, tuple(case.values()), stream,  # type: ignore[arg-type]  # its types name paths alone
+            input_names=list(case), output_names=["tag_logits"],
             dynamic_axes={"token_ids": {1: "sub_words"}, "first": {1: "words"}, "tag_logits": {1: "words"}},
             opset_version=_OPSET, dynamo=False,
         )  # fmt: skip

@@ -57,7 +57,8 @@ def _embeddings(model: Clamp, data: EncodedTweets, batch_size: int) -> tuple[np.
 
 
 def _histogram(cosines_N: np.ndarray) -> list[int]:
-    return np.histogram(np.clip(cosines_N, -1.0, 1.0), bins=ALIGNMENT_BINS, range=(-1.0, 1.0))[0].tolist()
+    counts, _ = np.histogram(np.clip(cosines_N, -1.0, 1.0), bins=ALIGNMENT_BINS, range=(-1.0, 1.0))
+    return [int(count) for count in counts]
 
 
 def auc(positive_N: np.ndarray, negative_M: np.ndarray) -> float:

@@ -158,7 +158,7 @@ def _blurred(radius: int) -> Callable[[np.ndarray, np.random.Generator], np.ndar
 def _noised(level: int) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
     def noise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         noisy = pixels + np.float32(level) * rng.standard_normal(pixels.shape, dtype=np.float32)
-        return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(noisy), 0, 255), dtype=np.uint8)
 
     return noise
 

@@ -16,9 +16,9 @@ def words_alone(image_told_share: float) -> float:
 
 def pointing(synthetic: Mapping[str, Any]) -> float:
     """Share (0 to 1) of aspects whose cell a region picked at random lies in."""
-    return 1 / synthetic["cells"] ** 2
+    return float(1 / synthetic["cells"] ** 2)
 
 
 def distractor_mass(synthetic: Mapping[str, Any]) -> float:
     """Share (0 to 1) of the attention on distractors' cells where it is spread evenly over the image."""
-    return synthetic["distractors"] / synthetic["cells"] ** 2
+    return float(synthetic["distractors"] / synthetic["cells"] ** 2)

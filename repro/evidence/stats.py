@@ -244,7 +244,7 @@ def _totals(weights_RN: np.ndarray, counts_SN3: np.ndarray) -> np.ndarray:
 
 def _f1(totals: np.ndarray) -> np.ndarray:
     """F1 of (..., 3) totals; 0 where nothing is predicted and nothing is gold."""
-    return 2 * totals[..., 0] / np.maximum(totals[..., 1] + totals[..., 2], 1)
+    return np.asarray(2 * totals[..., 0] / np.maximum(totals[..., 1] + totals[..., 2], 1))
 
 
 def _observed(counts_SN3: np.ndarray) -> float:

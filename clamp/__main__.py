@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from clamp.commands import convert, evaluate, export, predict, sample, train
+from clamp.commands import convert, demo, evaluate, export, predict, sample, train
 from clamp.system.command_line import Parser, exit_code
 
-_COMMANDS = (predict, train, evaluate, convert, export, sample)
+_COMMANDS = (predict, train, evaluate, demo, convert, export, sample)
 
 
 def _parser() -> argparse.ArgumentParser:

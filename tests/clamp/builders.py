@@ -34,7 +34,10 @@ VIT = {
 
 
 def tiny_config(**changes: Any) -> Config:
-    """Width 16, one BERT layer, 8 x 8 patches; `model__dropout=0.0` sets model.dropout."""
+    """Width 16, one BERT layer, 8 x 8 patches; `model__dropout=0.0` sets model.dropout.
+
+    Without the identity start, so that whatever a stage does shows in what an untrained model says.
+    """
     config = config_from_dict(
         {
             "data": {"synthetic": {"train": 24, "dev": 8, "test": 8}},
@@ -44,6 +47,7 @@ def tiny_config(**changes: Any) -> Config:
                 "width": 16,
                 "heads": 2,
                 "ffn_multiple": 2,
+                "identity_start": False,
                 "contrast": {"width": 8},
             },
             "train": {"epochs": 2, "batch_size": 8},

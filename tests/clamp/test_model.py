@@ -111,17 +111,18 @@ def test_clamp_begins_as_text_only(fusion: str, visual: str, levels: list[str]) 
     some = with_proxies(tweets(4)) if visual.endswith("proxy") else tweets(4)
     changes = {**VISUALS[visual], "model__fusion": fusion, "model__levels": levels}
     plain, clamp = (
-        tiny_model(tiny_config(model__architecture=name, **changes).model, seed=5) for name in ("text_only", "clamp")
+        tiny_model(tiny_config(model__architecture=name, model__identity_start=True, **changes).model, seed=5)
+        for name in ("text_only", "clamp")
     )
     expected = logits_of(plain, some)
     for row, other in zip(logits_of(clamp, some), expected, strict=True):
         torch.testing.assert_close(row, other, rtol=0, atol=1e-4)
-    random = tiny_model(tiny_config(model__architecture="clamp", model__identity_start=False, **changes).model, seed=5)
+    random = tiny_model(tiny_config(model__architecture="clamp", **changes).model, seed=5)
     assert any((a - b).abs().max() > 1e-2 for a, b in zip(logits_of(random, some), expected, strict=True))
 
 
 def test_every_branch_of_a_stage_leaves_its_start_at_the_first_step() -> None:
-    model = tiny_model(tiny_config().model).train()
+    model = tiny_model(tiny_config(model__identity_start=True).model).train()
     found = gradients(model, batch_of(model, tweets(4)))
     for name in ("out.weight", "ffn_out.weight", "ffn_out.bias"):
         for k in range(3):
@@ -159,7 +160,7 @@ IMAGE_PARTS += ("image_head.", "proxy_encoder.")
 @pytest.mark.parametrize("visual", VISUALS)
 @pytest.mark.parametrize("kind", BATCHES)
 def test_every_batch_trains_with_finite_gradients(architecture: str, visual: str, kind: str) -> None:
-    config = tiny_config(model__architecture=architecture, model__identity_start=False, **VISUALS[visual])
+    config = tiny_config(model__architecture=architecture, **VISUALS[visual])
     some = BATCHES[kind]()
     if visual.endswith("proxy"):
         some = with_proxies(some)
@@ -188,7 +189,7 @@ def test_every_batch_trains_with_finite_gradients(architecture: str, visual: str
 
 @pytest.mark.parametrize("visual", VISUALS)
 def test_a_whole_batch_reaches_every_parameter(visual: str) -> None:
-    config = tiny_config(model__contrast__learn_scale=True, model__identity_start=False, **VISUALS[visual])
+    config = tiny_config(model__contrast__learn_scale=True, **VISUALS[visual])
     model = tiny_model(config.model).train()
     some = [*tweets(3), *without_images(tweets(4)[3:])]
     if visual.endswith("proxy"):  # of two sentences: attention to a single one has no gradient
@@ -211,7 +212,7 @@ def logits_of(model: Tagger, some: list[Tweet]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("visual", ["conv", "proxy", "frozen proxy"])
 def test_a_tweet_s_logits_do_not_depend_on_its_batch(architecture: str, visual: str) -> None:
-    config = tiny_config(model__architecture=architecture, model__identity_start=False, **VISUALS[visual])
+    config = tiny_config(model__architecture=architecture, **VISUALS[visual])
     model = tiny_model(config.model)
     some = [*one_word_tweets(1), *tweets(4), *without_images(tweets(6)[4:])]
     if visual.endswith("proxy"):
@@ -226,7 +227,7 @@ def test_the_image_is_read_where_there_is_an_image_path() -> None:
     some = [replace(tweet, proxy=None) for tweet in tweets(3)]
     for architecture in ARCHITECTURES:
         reads = architecture not in ("text_only", "caption_concat")
-        model = tiny_model(tiny_config(model__architecture=architecture, model__identity_start=False).model)
+        model = tiny_model(tiny_config(model__architecture=architecture).model)
         seen, blind = logits_of(model, some), logits_of(model, without_images(some))
         assert any(not torch.equal(a, b) for a, b in zip(seen, blind, strict=True)) == reads
         assert model.uses_image == reads
@@ -252,7 +253,7 @@ def test_losses_are_on_the_right_heads() -> None:
 
 @pytest.mark.parametrize("local", ["aspects", "words"])
 def test_the_last_context_is_contrasted_before_gate_and_residual(local: str) -> None:
-    config = tiny_config(model__contrast__local_contrast=local, model__identity_start=False)
+    config = tiny_config(model__contrast__local_contrast=local)
     model = tiny_model(config.model)
     assert isinstance(model, Clamp)
     batch = batch_of(model, tweets(3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from clamp.config import ConfigError
 from clamp.corpus.readers import read_rows
 from clamp.data import Aspect, DataError, Tweet
 from clamp.data.collate import EncodedTweets
+from clamp.data.images import ImageAbsentError, find_image, read_image
 from clamp.data.schema import Polarity
 from clamp.evaluate import predict
 from clamp.inference.request_record import BadRecord, RequestRecord, one_line, record_of
@@ -38,15 +38,19 @@ def own_page(model_folder: Path, file: Path, images: Path, text_only_folder: Pat
     model = _loaded(Clamp, model_folder)
     if model.config.vision.kind == "proxy":
         raise ConfigError(f"{model_folder}: this model reads descriptions in place of images: it has no image regions")
-    seen = _as_seen(model, tweets)
+    seen, missing = _as_seen(model, tweets)
     spans = {CLAMP: _predicted(model, seen)}
     if text_only_folder is not None:
         unseen = [replace(tweet, image=None) for tweet in tweets]
         spans[TEXT_ONLY] = _predicted(_loaded(TextOnly, text_only_folder), unseen)
-    views = [
-        view(tweet, one, f"Tweet {number + 1}", {name: of[number] for name, of in spans.items()}, is_annotated=False)
-        for number, (tweet, one) in enumerate(zip(seen, _maps(model, seen, spans[CLAMP]), strict=True))
-    ]
+    views = []
+    for number, (tweet, one) in enumerate(zip(seen, _maps(model, seen, spans[CLAMP]), strict=True)):
+        name, shown = f"Tweet {number + 1}", one
+        if number in missing:  # there was nothing to look at: its words and labels alone
+            name, shown = f"{name} ({missing[number]})", one | {"stages": []}
+            tweet = replace(tweet, image=_blank(model))
+        found = {system: of[number] for system, of in spans.items()}
+        views.append(view(tweet, shown, name, found, is_annotated=False))
     return render(
         "explore.html.jinja",
         title=f"Where CLAMP looks: {file.name}",
@@ -54,14 +58,14 @@ def own_page(model_folder: Path, file: Path, images: Path, text_only_folder: Pat
             f"{len(tweets)} tweet{'s' if len(tweets) > 1 else ''} of {file.name}, and the image regions that each "
             "stage of a trained CLAMP looked at. Choose a tweet, then point at an aspect. Aspects and polarities are "
             "predictions: nothing here says whether they are right. Images are as the model sees them: resized to a "
-            f"square of {model.config.vision.image_size} pixels."
+            f"square of {model.config.vision.image_size} pixels. {_said_of(missing)}"
         ),
         explorer=explorer(views, list(spans)),
     )
 
 
 def read_tweets(file: Path, images: Path) -> list[Tweet]:
-    """The tweets of a corpus as `clamp predict` reads it, at most MOST; each has an image, a file under `images`.
+    """The tweets of a corpus as `clamp predict` reads it, at most MOST; their images are files under `images`.
 
     DataError names the line that cannot be used, and why.
     """
@@ -79,11 +83,8 @@ def read_tweets(file: Path, images: Path) -> list[Tweet]:
 
 
 def _tweet(record: RequestRecord, line: int, images: Path) -> Tweet:
-    if record.image is None:
-        raise BadRecord("it names no image")
-    if not os.path.isfile(images / record.image):  # pathlib's own raises where a name is too long
-        raise BadRecord(f"there is no image {record.image!r} in {images}")
-    return Tweet(id=str(line), words=record.words, aspects=(), image=images / record.image)
+    image = find_image(images, record.image) if isinstance(record.image, str) else record.image
+    return Tweet(id=str(line), words=record.words, aspects=(), image=image)  # type: ignore[arg-type]  # content, too
 
 
 _Model = TypeVar("_Model", bound=Tagger)
@@ -93,15 +94,35 @@ def _loaded(kind: type[_Model], folder: Path) -> _Model:
     return kind.from_pretrained(folder).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _as_seen(model: Clamp, tweets: Sequence[Tweet]) -> list[Tweet]:
-    """The tweets with their images at the model's own size, as pixels."""
-    data = EncodedTweets(tweets, model.tokenizer, model.config)
-    pixels = [data.batch([k]).pixels_BCHW for k in range(len(tweets))]
-    return [
-        replace(tweet, image=np.ascontiguousarray(one_1CHW[0].permute(1, 2, 0).numpy()))
-        for tweet, one_1CHW in zip(tweets, pixels, strict=True)
-        if one_1CHW is not None
-    ]
+def _as_seen(model: Clamp, tweets: Sequence[Tweet]) -> tuple[list[Tweet], dict[int, str]]:
+    """The tweets with their images at the model's own size, as pixels, and why some have none, by index."""
+    seen, missing = [], {}
+    for number, tweet in enumerate(tweets):
+        pixels = None
+        if tweet.image is None:
+            missing[number] = "no image"
+        else:
+            try:
+                pixels = read_image(tweet.image)  # type: ignore[arg-type]
+            except DataError as error:
+                missing[number] = "image absent" if isinstance(error, ImageAbsentError) else "image unreadable"
+        if pixels is not None:
+            one = EncodedTweets([replace(tweet, image=pixels)], model.tokenizer, model.config).batch([0]).pixels_BCHW
+            assert one is not None
+            pixels = np.ascontiguousarray(one[0].permute(1, 2, 0).numpy())
+        seen.append(replace(tweet, image=pixels))
+    return seen, missing
+
+
+def _said_of(missing: dict[int, str]) -> str:
+    if not missing:
+        return ""
+    return f"{len(missing)} of the tweets have no image that could be read: of those the page shows words and labels."
+
+
+def _blank(model: Clamp) -> np.ndarray:
+    side = model.config.vision.image_size
+    return np.full((side, side, 3), 255, np.uint8)
 
 
 def _predicted(model: Tagger, tweets: Sequence[Tweet]) -> list[list[Span]]:

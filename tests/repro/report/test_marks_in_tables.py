@@ -32,14 +32,14 @@ def test_a_row_of_other_settings_is_marked():
 
 
 def test_a_row_of_another_model_than_its_blocks_is_marked():
-    records = [record(v, seed) for v in ("full", "no_gate", "bounds_others") for seed in range(2)]
+    records = [record(v, seed) for v in ("full", "no_gate", "prior_others") for seed in range(2)]
     made = tables(records)
     assert "‡" not in as_markdown(made["sensitivity"]) + as_markdown(made["ablations_synthetic"])
     for r in records[2:]:
         r["config"]["model"]["width"] = 128
     made = tables(records)
     assert "no noise gate‡" in set(made["ablations_synthetic"].frame.variant)
-    assert f"{VARIANTS['bounds_others'].label}‡" in set(made["sensitivity"].frame.system)
+    assert f"{VARIANTS['prior_others'].label}‡" in set(made["sensitivity"].frame.system)
     assert "CLAMP" in set(made["ablations_synthetic"].frame.variant)
     assert "than its block, beside what makes it another system" in as_markdown(made["ablations_synthetic"])
 

@@ -45,8 +45,8 @@ class FrozenTweets(EncodedTweets):
             for tweet, encoded in zip(self.tweets, self._encoded, strict=True)
         ]
         self._end_N = np.cumsum(regions)
-        encoder: Any = model.proxy_encoder if is_proxy else model.vision_encoder.encoder
-        self._width = int(encoder.config.hidden_size)
+        encoder = model.proxy_encoder if is_proxy else model.vision_encoder.encoder
+        self._width: int = encoder.config.hidden_size
         self._least = 1 if is_proxy else rows * columns  # regions of a batch at least: all that there are of a grid
         self._kept = None if file is None else _reserve(file, int(sum(regions)), self._width)
         self._known_N = np.zeros(len(regions), dtype=bool)

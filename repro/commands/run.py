@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,18 @@ from clamp.data import load_splits
 from clamp.system.command_line import Terminated, gpu_share, positive
 from repro.commands import report
 from repro.commands.selection import add_selection, for_gpu, selected_jobs
+from repro.records.files import write_atomically
 from repro.run import estimate, provenance, ray_engine, source_hash, store
 from repro.run.local_engine import Failure, Setting, launch
 from repro.run.published import publish
 from repro.run.store import Job
 
+_REHEARSAL = Path("rehearsal")
+_FEW = {
+    "data.synthetic": {"train": 240, "dev": 40, "test": 60},
+    "train.epochs": 2,
+}
+_MARK = "A rehearsal: few tweets, one seed, two epochs. Its numbers say nothing of the systems."
 _DESCRIPTION = "Train what is missing, then write tables and figures. Finished runs are never trained twice."
 
 
@@ -56,6 +64,11 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         "GPU (default: none, CPUs only)",
     )
     command.add_argument(
+        "--quick",
+        action="store_true",
+        help="a rehearsal of the whole path: the main systems, one seed, few tweets; in rehearsal/, marked so",
+    )
+    command.add_argument(
         "--refresh",
         action="store_true",
         help="also train again what was trained by other sources of clamp/ and kernels/ than today's",
@@ -66,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options say and return the exit code: 0 done, 1 a run failed."""
     if options.engine == "local" and (options.address or options.gpus_per_run):
         raise ConfigError("--address and --gpus-per-run go with --engine ray")
+    if options.quick:
+        _rehearse(options)
     jobs = selected_jobs(options)
     evaluation_hash = source_hash.source_hash(options.evaluate.partition(":")[0], for_gpu(options))
     settled = ("done",) if options.refresh else ("done", "stale")
@@ -101,11 +116,32 @@ def run(options: argparse.Namespace) -> int:
     for job in jobs:
         publish(job, options.out / "results")
     report.write(options.out)
+    if options.quick:
+        _mark(options.out)
     if failures:
         names = ", ".join(failure.job.run.name for failure in failures)
         first = failures[0].job.error
         print(f"error: {len(failures)} of {len(jobs)} runs failed: {names}; why: {first}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _rehearse(options: argparse.Namespace) -> None:
+    """Set the options for few tweets and one seed of the main systems, apart from everything that counts."""
+    if options.config or options.full or options.profile != "synthetic":
+        raise ConfigError("--quick rehearses the default profile: it takes neither --config, --full nor --profile")
+    options.only, options.seeds = options.only or ["main"], options.seeds or 1
+    options.out, options.runs = _REHEARSAL, _REHEARSAL / "runs"
+    options.config = _REHEARSAL / "settings.json"
+    write_atomically(options.config, json.dumps(_FEW, indent=1) + "\n")
+
+
+def _mark(out: Path) -> None:
+    """Say in every table and page of a rehearsal that it is one."""
+    for file in [*out.glob("*.md"), *out.glob("*.html")]:
+        text = file.read_text(encoding="utf-8")
+        mark = f"<p><strong>{_MARK}</strong></p>\n" if file.suffix == ".html" else f"**{_MARK}**\n\n"
+        start = text.index("<body>") + len("<body>\n") if file.suffix == ".html" and "<body>" in text else 0
+        write_atomically(file, text[:start] + mark + text[start:])
 
 
 def _launch(jobs: Sequence[Job], options: argparse.Namespace, setting: Setting) -> list[Failure]:

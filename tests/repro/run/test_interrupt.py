@@ -100,7 +100,8 @@ def test_ten_kills_of_the_real_training_lose_nothing(drive: Drive, tiny_config: 
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+    ("sent", "code", "word"),
+    [(signal.SIGTERM, 143, "terminated"), pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow)],
 )
 def test_what_is_told_to_stop_says_what_is_done_and_goes_on_next_time(
     drive: Drive, tiny_config: Path, tmp_path: Path, sent: signal.Signals, code: int, word: str

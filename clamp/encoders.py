@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -101,6 +102,11 @@ def word_level_tokenizer(vocabulary: tuple[str, ...]) -> PreTrainedTokenizerFast
     backend = Tokenizer(models.WordLevel(index, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def tokenizer_of_words(words: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A word-level one over those that occur more than once."""
+    return word_level_tokenizer(tuple(sorted(word for word, times in Counter(words).items() if times > 1)))
 
 
 def load_tokenizer(config: EncoderConfig, vocabulary: tuple[str, ...]) -> PreTrainedTokenizerFast:

@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
 
 from clamp.baselines import ARCHITECTURES
 from clamp.config import Config, Task, TrainConfig
@@ -25,7 +23,7 @@ from clamp.data.bucketing import length_bucketed
 from clamp.data.collate import Batch, EncodedTweets
 from clamp.data.schema import Tweet
 from clamp.data.splits import Splits
-from clamp.encoders import word_level_tokenizer
+from clamp.encoders import tokenizer_of_words
 from clamp.evaluate import Predictions, counts, joint_f1, predict, score
 from clamp.metrics import span_scores, without_polarity
 from clamp.model import Clamp, Tagger
@@ -107,17 +105,6 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
 
 
-def _needs_words_of_its_own(config: Config) -> bool:
-    """A text encoder from scratch knows generated tweets' words, which are not those of anybody's own."""
-    return config.data.name != "synthetic" and config.model.text.weights is None
-
-
-def _tokenizer_of(tweets: list[Tweet]) -> PreTrainedTokenizerFast:
-    """Whole words, those that occur more than once in the training tweets."""
-    count = Counter(word for tweet in tweets for word in tweet.words)
-    return word_level_tokenizer(tuple(sorted(word for word, times in count.items() if times > 1)))
-
-
 class Trainer:
     """The state of one run in `folder`; `fit` carries it to its end from wherever it stands."""
 
@@ -125,7 +112,9 @@ class Trainer:
         make_deterministic(config.train.seed, config.train.threads)
         self.config, self.folder = config.train, folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        tokenizer = _tokenizer_of(splits.train) if _needs_words_of_its_own(config) else None
+        # from scratch a text encoder knows the generated tweets' words, which are not those of anybody's own
+        is_new = config.data.name != "synthetic" and config.model.text.weights is None
+        tokenizer = tokenizer_of_words(word for t in splits.train for word in t.words) if is_new else None
         self.model = ARCHITECTURES[config.model.architecture](config.model, tokenizer=tokenizer).to(self.device)
         self.data = {
             name: self._encoded(name, tweets)

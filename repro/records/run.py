@@ -125,6 +125,7 @@ class Weighting(Part):
     step: Steps
     s: dict[str, Series]
     loss: dict[str, Series]
+    moved: dict[str, Real] = Field(default_factory=dict)  # how far each s went, from the first step to the last
     share_on_bound: dict[str, Real] = Field(default_factory=dict)  # of the steps; of tasks whose s has a bound
 
 

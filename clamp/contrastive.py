@@ -2,7 +2,8 @@
 
 Both are symmetric InfoNCE (van den Oord et al., 2018; CLIP's form, Radford et al., 2021) over the batch. Global: pooled
 text against pooled regions. Local: every gold aspect's words against the context that these words attended to, so in
-training only. The text side is X^0, before fusion: X^K holds the context and would leak it into both sides.
+training only. The text side is X^0, before fusion: X^K holds the context and would leak it into both sides. The
+context is C^K as the heads leave it: W_o starts at zero, and behind it no attention would be taught at first.
 
 "words" is the local contrast of MGCA (Wang et al., 2022): every word against its own context, within its tweet alone.
 Words can win there by attending each to another place, whatever lies there.
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 import kernels
 from clamp.config import ContrastConfig, Task
+from kernels.dispatch import Impl
 
 MAX_LOG_SCALE = math.log(100.0)
 
@@ -65,7 +67,7 @@ class ContrastScale(nn.Module):
 class MultiTaskContrast(nn.Module):
     """The contrastive losses that the config asks for, and the embeddings behind the global one."""
 
-    def __init__(self, config: ContrastConfig, width: int, operators: str) -> None:
+    def __init__(self, config: ContrastConfig, width: int, operators: Impl) -> None:
         super().__init__()
         self.local_contrast = config.local_contrast
         self.operators = operators
@@ -105,7 +107,7 @@ class MultiTaskContrast(nn.Module):
     ) -> dict[Task, Tensor]:
         """The losses of the tasks that have at least two rows to contrast.
 
-        text_BTD is X^0; context_BTD is W_o C^K of the last stage, before gate and residual; aspect_spans_N3 holds
+        text_BTD is X^0; context_BTD is C^K of the last stage, before W_o, gate and residual; aspect_spans_N3 holds
         (tweet, start, end) int64 of the gold aspects, which only "aspects" reads (in training).
         """
         losses: dict[Task, Tensor] = {}
@@ -140,7 +142,7 @@ class MultiTaskContrast(nn.Module):
         if len(spans_N3) < 2:
             return
         # the projections are linear: that of the words' mean is the mean of their projections
-        mean_NK = _span_means(spans_N3, *text_BTD.shape[:2], text_BTD.dtype)
+        mean_NK = _span_means(spans_N3, text_BTD.shape[0], text_BTD.shape[1], text_BTD.dtype)
         t_NE = _normalise(self.project_word(mean_NK @ text_BTD.flatten(0, 1)))
         o_NE = _normalise(self.project_context(mean_NK @ context_BTD.flatten(0, 1)))
         losses["local"] = kernels.info_nce(t_NE, o_NE, self.local_scale(), impl=self.operators)

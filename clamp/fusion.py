@@ -34,7 +34,7 @@ def focus_of(mass_BR: Tensor) -> Tensor:
 
 @dataclass
 class StageOutput:
-    """What one stage leaves: X^k, the context W_o C^k, the attention mass, and on request the attention itself."""
+    """What one stage leaves: X^k, the context C^k, the attention mass, and on request the attention itself."""
 
     x_BTD: Tensor
     context_BTD: Tensor
@@ -100,7 +100,7 @@ class CrossAttentionStage(nn.Module):
         need_attention: bool = False,
         seeds: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """X^k (B,T,D), context W_o C^k (B,T,D), mass (B,R) float32 or None, attention (B,T,R) or None.
+        """X^k (B,T,D), context C^k (B,T,D), mass (B,R) float32 or None, attention (B,T,R) or None.
 
         seeds: one element of `dropout_seeds`; None = no dropout.
         """
@@ -112,9 +112,10 @@ class CrossAttentionStage(nn.Module):
             return_mass=need_mass, query_mask=word_mask_BT if need_mass else None, impl=self.operators,
         )  # fmt: skip
         c_BHTd, mass_BR = attended if isinstance(attended, tuple) else (attended, None)
-        context_BTD = self.out(c_BHTd.transpose(1, 2).flatten(2))
-        gate_BTD = None if self.gate is None else self.gate(torch.cat([x_BTD, context_BTD], dim=-1))
-        y_BTD = self._add_and_norm(context_BTD, x_BTD, gate_BTD, self.norm_attention, attention_seed)
+        context_BTD = c_BHTd.transpose(1, 2).flatten(2)
+        read_BTD = self.out(context_BTD)
+        gate_BTD = None if self.gate is None else self.gate(torch.cat([x_BTD, read_BTD], dim=-1))
+        y_BTD = self._add_and_norm(read_BTD, x_BTD, gate_BTD, self.norm_attention, attention_seed)
         ffn_BTD = self.ffn_out(F.gelu(self.ffn_in(y_BTD)))
         x_BTD = self._add_and_norm(ffn_BTD, y_BTD, None, self.norm_ffn, ffn_seed)
         attention_BTR = attention_map(q_BHTd, k_BHRd, region_mask_BR, bias_BR) if need_attention else None

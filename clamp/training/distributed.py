@@ -93,7 +93,7 @@ def own_rows(size: int) -> list[int]:
 def _part(batch: Batch, rows: list[int]) -> Batch:
     """Some of a batch's tweets, padded as the batch is. Gold spans stay behind: only losses read them."""
     tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    chosen = {
+    chosen: dict[str, Any] = {
         name: value[rows] for name, value in tensors.items() if isinstance(value, Tensor) and name != "aspect_spans_N3"
     }
     return replace(batch, tweets=[batch.tweets[row] for row in rows], **chosen)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from clamp.data.collate import EncodedTweets, padded
 from clamp.data.schema import Tweet
@@ -45,8 +46,8 @@ class FrozenTweets(EncodedTweets):
             for tweet, encoded in zip(self.tweets, self._encoded, strict=True)
         ]
         self._end_N = np.cumsum(regions)
-        encoder = model.proxy_encoder if is_proxy else model.vision_encoder.encoder
-        self._width: int = encoder.config.hidden_size
+        encoder: PreTrainedModel = model.proxy_encoder if is_proxy else model.vision_encoder.encoder
+        self._width = encoder.config.hidden_size
         self._least = 1 if is_proxy else rows * columns  # regions of a batch at least: all that there are of a grid
         self._kept = None if file is None else _reserve(file, int(sum(regions)), self._width)
         self._known_N = np.zeros(len(regions), dtype=bool)
@@ -80,7 +81,7 @@ class FrozenTweets(EncodedTweets):
         device = next(self._model.parameters()).device
         if self.vision.kind == "proxy":
             return _read(self._model.proxy_encoder, self._encoded[index].proxy, device)
-        pixels_HWC = torch.from_numpy(self._resized(index))
+        pixels_HWC = torch.tensor(self._resized(index))  # a copy: the array is read-only
         self._pixels.pop(index)  # nobody asks for them again
         return self._model.vision_encoder.features(as_floats(pixels_HWC.permute(2, 0, 1)[None].to(device)))[0].cpu()
 

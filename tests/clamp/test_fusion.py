@@ -91,7 +91,7 @@ def expected_fusion(
     valid_R: Tensor,
     grid: Grid,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """X^k, W_o C^k and the head-averaged attention of every stage, for one sample."""
+    """X^k, C^k and the head-averaged attention of every stage, for one sample."""
     plain = config.fusion == "plain"
     d = WIDTH // config.heads
     x_TD, rho, before = text_TD, None, None
@@ -135,13 +135,14 @@ def expected_fusion(
                     if t < words:
                         received[r] = received[r] + weight / total / (config.heads * words)
                 heads.append(c_d)
-            contexts.append(stage.out.weight @ torch.cat(heads))
+            contexts.append(torch.cat(heads))
         context_TD = torch.stack(contexts)
+        read_TD = context_TD @ stage.out.weight.T
         if config.gate and not plain:
-            gate_TD = torch.sigmoid(stage.gate(torch.cat([x_TD, context_TD], dim=1)))
+            gate_TD = torch.sigmoid(stage.gate(torch.cat([x_TD, read_TD], dim=1)))
         else:
             gate_TD = torch.ones_like(x_TD)
-        y_TD = layer_norm(x_TD + gate_TD * context_TD, stage.norm_attention)
+        y_TD = layer_norm(x_TD + gate_TD * read_TD, stage.norm_attention)
         hidden = stage.ffn_in(y_TD)
         hidden = 0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2)))
         x_TD = layer_norm(y_TD + stage.ffn_out(hidden), stage.norm_ffn)

@@ -127,6 +127,9 @@ def test_every_branch_of_a_stage_leaves_its_start_at_the_first_step() -> None:
     for name in ("out.weight", "ffn_out.weight", "ffn_out.bias"):
         for k in range(3):
             assert found[f"fusion.stages.{k}.{name}"].any(), (k, name)
+    # the contrast reads the context before W_o: it teaches the last stage where to look from the first step on
+    assert found["fusion.stages.2.query.weight"].any()
+    assert found["fusion.key_value.patch.weight"].any()
 
 
 def test_viterbi_changes_what_is_decoded() -> None:

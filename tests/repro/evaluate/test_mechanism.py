@@ -265,7 +265,7 @@ def test_maps_and_gates_are_those_of_the_forward_pass():
         output = model(batch_of(model, [tweet]), need_attention=True)
         x_BTD = output.text_BTD
         for shown, stage, module in zip(one["stages"], output.stages, model.fusion.stages, strict=True):
-            gate_BTD = module.gate(torch.cat([x_BTD, stage.context_BTD], dim=-1)).sigmoid()
+            gate_BTD = module.gate(torch.cat([x_BTD, module.out(stage.context_BTD)], dim=-1)).sigmoid()
             x_BTD = stage.x_BTD
             regions = len(cells_of_regions(stage.level, output.grid, tweet.cells))
             assert shown["grid"][0] * shown["grid"][1] == regions

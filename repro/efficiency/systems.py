@@ -152,7 +152,7 @@ def _config(size: Size, image_size: int) -> ModelConfig:
     vision = EncoderConfig(architecture={**size.vision, "image_size": image_size})
     return replace(
         paper_config("twitter2015").model,
-        text=EncoderConfig(architecture=size.text),
+        text=EncoderConfig(architecture=size.text, max_tokens=min(128, size.text["max_position_embeddings"])),
         vision=VisionConfig(kind="transformer", encoder=vision, image_size=image_size),
         width=size.width,
         heads=size.heads,

@@ -23,7 +23,7 @@ _SMALL = {
     "train__epochs": 2,
     "train__seed": 4,
     "model__dropout": 0.0,
-    "model__text__architecture": _UNDROPPED,
+    "model__text": {"architecture": _UNDROPPED, "max_tokens": 64},
     "data__synthetic__train": 25,
 }
 CONFIGS = {

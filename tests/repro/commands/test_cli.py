@@ -99,8 +99,8 @@ def test_refresh_trains_again_what_other_sources_made(grid: tuple[str, ...], cap
     assert len(list(Path("runs").rglob("course.txt"))) == 2
     assert run(*grid, "--refresh") == 0
     assert len(list(Path("runs").rglob("course.txt"))) == 4
-    cell = Path("paper_tables/results/synthetic/synthetic/full/seed0.json")
-    assert json.loads(cell.read_text())["provenance"]["source_hash"] == source_hash.source_hash()
+    cell = Path("paper_tables/results/synthetic/synthetic/full.json")
+    assert json.loads(cell.read_text())[0]["provenance"]["source_hash"] == source_hash.source_hash()
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -143,14 +143,14 @@ def test_a_corrupt_result_is_reported_and_run_again(tiny_config: Path, capsys: C
         (["run", "--seeds", "0"], "--seeds"),
         (["run", "--sedes", "3"], "--sedes"),
         (["rnu"], "rnu"),
-        (["report", "--out", "broken"], "broken/results/a/b/c/seed0.json"),
+        (["report", "--out", "broken"], "broken/results/a/b/c.json"),
     ],
 )
 def test_unusable_input_is_one_line_and_exit_code_2(arguments: list[str], named: str, capsys: Captured) -> None:
     Path("empty").mkdir()
     Path("no_tensors").mkdir()
-    Path("broken/results/a/b/c").mkdir(parents=True)
-    Path("broken/results/a/b/c/seed0.json").write_text("{")
+    Path("broken/results/a/b").mkdir(parents=True)
+    Path("broken/results/a/b/c.json").write_text("{")
     Path("unknown.json").write_text('{"train": {"epoch": 3}}')
     Path("weights.json").write_text('{"model.text.weights": "no_tensors"}')
     try:
@@ -186,7 +186,7 @@ def test_a_broken_record_of_the_data_is_found_before_anything_is_trained(
     assert run(*moved, *selection) == 0
     assert "1 runs, 1 already done" in capsys.readouterr().err
     (record,) = Path("paper_tables/results").rglob("*.json")
-    assert "DIR" in json.loads(record.read_text())["provenance"]["argv"]
+    assert "DIR" in json.loads(record.read_text())[0]["provenance"]["argv"]
 
 
 def test_a_full_disk_is_one_line_and_exit_code_2(grid: tuple[str, ...], capsys: Captured) -> None:

@@ -27,7 +27,7 @@ def cells(runs: list[Run]) -> dict[tuple[str, str], int]:
 
 
 def test_default_suite_has_three_seeds_of_the_main_systems_and_one_of_the_other_ablations() -> None:
-    others = set(SUITE) - THREE_SEEDS - {"no_bounds"}  # which may spoil a run, and is there on request
+    others = set(SUITE) - THREE_SEEDS - {"no_prior"}  # which may spoil a run, and is there on request
     expected = {("synthetic", v): 3 for v in THREE_SEEDS} | {("synthetic", v): 1 for v in others}
     assert cells(plan("synthetic")) == expected
 
@@ -207,5 +207,7 @@ def test_unknown_names_are_errors(arguments: dict[str, object], named: str) -> N
 
 
 def test_overrides_of_every_variant_change_the_config() -> None:
-    base = plan("paper")[0].config
-    assert all(override(base, v.overrides, name) != base for name, v in VARIANTS.items() if name != "full")
+    bases = {name: plan(name)[0].config for name in PROFILES}
+    for name, variant in VARIANTS.items():
+        base = bases[variant.profile or "paper"]
+        assert name == "full" or override(base, variant.overrides, name) != base, name

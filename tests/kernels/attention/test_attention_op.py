@@ -373,5 +373,5 @@ def test_what_triton_cannot_take_is_an_error_and_auto_takes_it_elsewhere() -> No
     with pytest.raises(RuntimeError, match="float64"):
         attend(*(x.double() for x in inputs(3, 5, 16)))
     q, k, v = inputs(3, 5, 16)
-    with pytest.raises(ValueError, match="k is .* float16 on cpu; it must be .* float32"):
+    with pytest.raises(ValueError, match=r"k is .* float16 on cpu; it must be .* float32"):
         attend(q, k.half(), v)

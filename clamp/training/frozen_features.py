@@ -7,6 +7,7 @@ with and without keeping, a run has the same result.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -100,10 +101,9 @@ def _read(encoder: nn.Module, sentences: list[list[int]], device: torch.device) 
 
 def _reserve(file: Path, rows: int, columns: int) -> Tensor:
     """A float32 tensor in a file that has no name any more. Its space is claimed first: a full disk is an OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)  # of several processes only the first has made it
     size = 4 * max(1, rows * columns)
-    with file.open("w+b") as stream:
-        file.unlink()
+    folder = file.parent if file.parent.is_dir() else None  # of several processes only the first has a folder
+    with tempfile.TemporaryFile(dir=folder) as stream:
         os.posix_fallocate(stream.fileno(), 0, size)
         kept = np.memmap(stream, np.float32, "r+", shape=(size // 4,))
     return torch.from_numpy(kept)[: rows * columns].reshape(rows, columns)

@@ -96,3 +96,33 @@ def test_gradients_pass_every_move(source: str, target: str) -> None:
         torch.testing.assert_close(rho.grad, torch.tensor(expected).expand(3, 4))
     else:
         assert (rho.grad.sum(dim=1) == expected).all()
+
+
+def sentences() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sub-words of two proxies, of 2 + 3 + 1 and of 4 with two of padding, as (patch_BRD, mask_BR, sentence_BPR)."""
+    of_BR = torch.tensor([[0, 0, 1, 1, 1, 2], [0, 0, 0, 0, -1, -1]])
+    patch_BRD = torch.randn(2, 6, 3, dtype=torch.float64).masked_fill((of_BR < 0)[..., None], torch.nan)
+    return patch_BRD, of_BR >= 0, of_BR[:, None] == torch.arange(3)[:, None]
+
+
+def test_a_sentence_is_the_mean_of_its_sub_words() -> None:
+    patch_BRD, mask_BR, sentence_BPR = sentences()
+    regions_BPD, valid_BP = RegionPyramid(patch_BRD, mask_BR, (1, 6), sentence_BPR).at("pooled")
+    assert valid_BP.tolist() == [[True, True, True], [True, False, False]]
+    for b, p, members in ((0, 0, slice(0, 2)), (0, 1, slice(2, 5)), (0, 2, slice(5, 6)), (1, 0, slice(0, 4))):
+        torch.testing.assert_close(regions_BPD[b, p], patch_BRD[b, members].mean(dim=0))
+    assert not regions_BPD[1, 1:].any()
+
+
+def test_rho_moves_between_sentences_and_their_sub_words() -> None:
+    patch_BRD, mask_BR, sentence_BPR = sentences()
+    pyramid = RegionPyramid(patch_BRD, mask_BR, (1, 6), sentence_BPR)
+    rho_BP = torch.tensor([[0.2, 1.0, 0.4], [1.0, 0.3, 0.3]])
+    finer_BR = pyramid.move(rho_BP, "pooled", "patch")
+    assert finer_BR[0].tolist() == rho_BP[0, [0, 0, 1, 1, 1, 2]].tolist()
+    assert finer_BR[1, :4].tolist() == [1.0] * 4
+    rho_BR = torch.tensor([[0.1, 0.7, 0.2, 1.0, 0.3, 0.5], [0.4, 1.0, 0.2, 0.1, 0.9, 0.9]], requires_grad=True)
+    coarser_BP = pyramid.move(rho_BR, "patch", "pooled")
+    assert coarser_BP.detach().tolist() == [pytest.approx([0.7, 1.0, 0.5]), pytest.approx([1.0, 1e-4, 1e-4])]
+    coarser_BP.log().sum().backward()  # of sentences that are not there too
+    assert rho_BR.grad.isfinite().all()

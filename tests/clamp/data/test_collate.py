@@ -123,6 +123,8 @@ def test_a_proxy_becomes_tokens_and_its_absence_an_empty_row() -> None:
     assert batch.pixels_BCHW is None
     assert batch.image_mask_B.tolist() == [True, False, True]
     assert batch.proxy_mask_BL.sum(dim=1).tolist() == [6, 0, 6]
+    assert batch.sentence_BL.tolist() == [[0] * 6] * 3
+    assert batch.within_BL.tolist() == [[0, 1, 2, 3, 4, 5], [0] * 6, [0, 1, 2, 3, 4, 5]]
     nothing = encoded([replace(tweet, proxy=None) for tweet in some], vision__kind="proxy").batch([0, 1])
     assert nothing.proxy_ids_BL.shape == (2, 1)
     assert not nothing.proxy_mask_BL.any()
@@ -140,3 +142,58 @@ def test_lengths_count_the_proxy_too() -> None:
     some = with_proxies(tweets(2))
     assert encoded(some).lengths_N2.tolist() == [[len(tweet.words), 0] for tweet in some]
     assert encoded(some, vision__kind="proxy").lengths_N2.tolist() == [[len(tweet.words), 6] for tweet in some]
+
+
+def framed_tokenizer() -> PreTrainedTokenizerFast:
+    """Whole words between [CLS] and [SEP]; a second segment after one more [SEP], as RoBERTa has it."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{k}" for k in range(40))]
+    backend = Tokenizer(models.WordLevel({piece: k for k, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] [SEP]:1 $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def words(count: int, first: int = 0) -> tuple[str, ...]:
+    return tuple(f"w{k}" for k in range(first, first + count))
+
+
+@pytest.mark.parametrize(("count", "kept"), [(9, 9), (10, 10), (11, 10), (30, 10)])
+def test_a_text_is_cut_to_what_its_special_tokens_leave(count: int, kept: int) -> None:
+    config = tiny_config(model__text__max_tokens=12).model
+    batch = EncodedTweets([Tweet("t", words(count), ())], framed_tokenizer(), config).batch([0])
+    assert batch.word_mask_BT.sum() == kept
+    assert batch.token_ids_BS.tolist() == [[2, *range(4, 4 + kept), 3]]
+
+
+@pytest.mark.parametrize(
+    ("own", "caption"),
+    [(3, 5), (3, 6), (6, 2), (7, 1), (8, 0), (9, 0), (10, 0), (20, 0)],  # 12 tokens, 4 of them special
+)
+def test_an_appended_caption_gets_the_room_that_is_left(own: int, caption: int) -> None:
+    config = tiny_config(model__text__max_tokens=12, model__architecture="caption_concat").model
+    tweet = Tweet("t", words(own), (), proxy=(" ".join(words(3, 20)), " ".join(words(3, 23))))
+    batch = EncodedTweets([tweet], framed_tokenizer(), config).batch([0])
+    caption = min(caption, 12 - own - 4) if caption else 0
+    alone = [2, *range(4, 4 + min(own, 10)), 3]
+    expected = [*alone, 3, *range(24, 24 + caption), 3] if caption else alone
+    assert batch.token_ids_BS.tolist() == [expected]
+    assert batch.segment_ids_BS.tolist() == [[0] * len(alone) + [1] * (len(expected) - len(alone))]
+    assert batch.word_mask_BT.sum() == min(own, 10)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 3), (9, 11), (10, 12), (11, 12), (30, 12)])
+def test_each_sentence_of_a_proxy_is_cut_by_itself(count: int, kept: int) -> None:
+    config = tiny_config(model__text__max_tokens=12, model__vision={"kind": "proxy"}).model
+    proxy = (" ".join(words(2)), " ".join(words(count, 5)), " ".join(words(3, 36)))
+    some = [Tweet("t", words(2), (), proxy=proxy), Tweet("u", words(2), (), proxy=proxy[:1])]
+    data = EncodedTweets(some, framed_tokenizer(), config)
+    batch = data.batch([0, 1])
+    assert data.lengths_N2.tolist() == [[4, 4 + kept + 5], [4, 4]]
+    assert batch.proxy_ids_BL[0].tolist() == [2, 4, 5, 3, 2, *range(9, 9 + kept - 2), 3, 2, 40, 41, 42, 3]
+    assert batch.sentence_BL[0].tolist() == [0] * 4 + [1] * kept + [2] * 5
+    assert batch.within_BL[0].tolist() == [*range(4), *range(kept), *range(5)]
+    assert batch.sentences == (3, max(kept, 5))
+    assert batch.proxy_mask_BL[1].tolist() == [True] * 4 + [False] * (kept + 5)
+    assert batch.sentence_BPL.sum(dim=2).tolist() == [[4, kept, 5], [4, 0, 0]]

@@ -238,8 +238,9 @@ def _share(extreme: int, resamples: int) -> float:
 def _totals(weights_RN: np.ndarray, counts_SN3: np.ndarray) -> np.ndarray:
     """(R, S, 3) weighted sums over tweets. Integers below 2**24: exact, so the same on any machine and thread count."""
     seeds, tweets, _ = counts_SN3.shape
-    counts_NM = counts_SN3.transpose(1, 0, 2).reshape(tweets, seeds * 3).astype(np.float32)
-    return (weights_RN @ counts_NM).astype(np.float64).reshape(-1, seeds, 3)
+    counts_MN = counts_SN3.transpose(0, 2, 1).reshape(seeds * 3, tweets).astype(np.float32)
+    totals_RM = (counts_MN @ weights_RN.T).T  # so, and not weights first: BLAS is up to twenty times as fast
+    return np.ascontiguousarray(totals_RM, dtype=np.float64).reshape(-1, seeds, 3)
 
 
 def _f1(totals: np.ndarray) -> np.ndarray:

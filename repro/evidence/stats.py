@@ -239,8 +239,9 @@ def _totals(weights_RN: np.ndarray, counts_SN3: np.ndarray) -> np.ndarray:
     """(R, S, 3) weighted sums over tweets. Integers below 2**24: exact, so the same on any machine and thread count."""
     seeds, tweets, _ = counts_SN3.shape
     counts_MN = counts_SN3.transpose(0, 2, 1).reshape(seeds * 3, tweets).astype(np.float32)
-    totals_RM = (counts_MN @ weights_RN.T).T  # so, and not weights first: BLAS is up to twenty times as fast
-    return np.ascontiguousarray(totals_RM, dtype=np.float64).reshape(-1, seeds, 3)
+    # not by BLAS: on products this small its threads wait for each other ten times as long as they work
+    totals_RM: np.ndarray = np.einsum("rn,mn->rm", weights_RN, counts_MN)
+    return totals_RM.astype(np.float64).reshape(-1, seeds, 3)
 
 
 def _f1(totals: np.ndarray) -> np.ndarray:

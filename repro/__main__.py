@@ -1,4 +1,4 @@
-"""The command line: `python -m repro run | status | report | explore | efficiency | fetch`."""
+"""The command line: `python -m repro run | tune | status | report | explore | efficiency | fetch`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from clamp.system.command_line import Parser, exit_code
-from repro.commands import efficiency, explore, fetch, report, run, status
+from repro.commands import efficiency, explore, fetch, report, run, status, tune
 from repro.records.files import StoreError
 from repro.run.local_engine import EVALUATE, TRAIN
 
-_COMMANDS = (run, status, report, explore, efficiency, fetch)
+_COMMANDS = (run, tune, status, report, explore, efficiency, fetch)
 _EXAMPLES = """\
 examples:
   python -m repro run                                   the whole suite on generated data: no download, no GPU
@@ -19,6 +19,7 @@ examples:
   python -m repro run --profile offline --data DIR      real tweets, small pretrained encoder, CPU
   python -m repro run --full                            every ablation with three seeds, and other settings
   python -m repro run --full --engine ray               the same over the Ray cluster that this machine belongs to
+  python -m repro tune --profile offline --data DIR     as many dev trials for every system, which choose settings
   python -m repro status                                which runs are done, and which are not
   python -m repro report                                the tables again, from the records in paper_tables/results/
   python -m repro explore --help                        a page that shows where a trained CLAMP looks in your tweets

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from clamp.config import ConfigError
 from clamp.system.command_line import positive
-from repro.plan.profiles import PROFILES, plan
+from repro.plan.profiles import PROFILES, Run, plan
 from repro.plan.variants import GROUPS, VARIANTS
 from repro.run import provenance
 from repro.run.store import Job
@@ -16,17 +17,9 @@ from repro.run.store import Job
 
 def add_selection(command: argparse.ArgumentParser) -> None:
     """Add the options that `selected_jobs` reads."""
-    profiles = "; ".join(f"{name}: {profile.summary}" for name, profile in PROFILES.items())
-    command.add_argument("--profile", default="synthetic", metavar="NAME", help=f"{profiles} (default: %(default)s)")
+    add_common(command)
     command.add_argument(
         "--dataset", nargs="+", default=[], metavar="NAME", help="only these data sets of the profile, as twitter2015"
-    )
-    command.add_argument(
-        "--only",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help=f"only these variants or groups of them. Groups: {', '.join(GROUPS)}. Variants: {', '.join(VARIANTS)}",
     )
     command.add_argument(
         "--full",
@@ -38,6 +31,19 @@ def add_selection(command: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         help="give every selected variant the seeds 0 to N-1 (default: the profile's, more for the main systems)",
+    )
+
+
+def add_common(command: argparse.ArgumentParser) -> None:
+    """Add the options that every command has which speaks of runs."""
+    profiles = "; ".join(f"{name}: {profile.summary}" for name, profile in PROFILES.items())
+    command.add_argument("--profile", default="synthetic", metavar="NAME", help=f"{profiles} (default: %(default)s)")
+    command.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"only these variants or groups of them. Groups: {', '.join(GROUPS)}. Variants: {', '.join(VARIANTS)}",
     )
     command.add_argument(
         "--config",
@@ -71,6 +77,11 @@ def selected_jobs(options: argparse.Namespace) -> list[Job]:
         full=options.full,
         config_file=options.config,
     )
+    return jobs_of(runs, options)
+
+
+def jobs_of(runs: Sequence[Run], options: argparse.Namespace) -> list[Job]:
+    """These runs with what they depend on and their folders; ConfigError for a data folder that cannot be used."""
     root = options.data
     for run in runs:
         if root is None and run.config.data.name != "synthetic":

@@ -14,6 +14,7 @@ from repro.evidence.comparisons import Comparison, compare
 from repro.evidence.marks import Marks
 from repro.evidence.measurements import Costs, Operators
 from repro.evidence.stats import RESAMPLES
+from repro.evidence.trials import Trials
 from repro.plan.profiles import PROFILES
 from repro.plan.variants import GROUPS, SUITE
 from repro.records.evaluation import EvaluationRecord
@@ -41,7 +42,7 @@ class Evidence:
 
     grouped: dict[Place, Block]
     reported: pd.DataFrame
-    trials: pd.DataFrame
+    trials: Trials
     marks: Marks
     resamples: int = RESAMPLES
     swept: Block = field(default_factory=dict)
@@ -95,17 +96,17 @@ def gather(
     resamples: int = RESAMPLES,
     efficiency: Costs | None = None,
     operators: Operators | None = None,
+    trials: Trials | None = None,
 ) -> Evidence:
     """What tables are made from. Rows of records made by sources other than `todays_hashes` are marked."""
-    reported, trials = (
-        pd.read_csv(_FOLDER / name, dtype=str, keep_default_na=False) for name in ("reported.csv", "trials.csv")
-    )
+    reported = pd.read_csv(_FOLDER / "reported.csv", dtype=str, keep_default_na=False)
+    trials = trials or Trials()
     swept = blocks(records, evaluations, GROUPS["sweep"]).get(GENERATED, {})
     return Evidence(
         blocks(records, evaluations),
         reported,
         trials,
-        Marks(todays_hashes),
+        Marks(todays_hashes, trials),
         resamples,
         swept,
         efficiency or {},

@@ -1,4 +1,6 @@
-"""Which rows are set apart, and why: records of other sources than today's, or of other settings than their block."""
+"""Which rows are set apart, and why: records of other sources than today's, of other settings than their block,
+or without the trials that others had.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from repro.evidence.cells import Block, Cell
-from repro.plan.profiles import PROFILES
+from repro.evidence.cells import Block, Cell, Place
+from repro.evidence.trials import Trials
 from repro.plan.variants import VARIANTS
 from repro.records.run import RunRecord
 
@@ -17,21 +19,24 @@ class Marks:
     """The signs that set a cell's row apart, and the footnotes that explain those in use."""
 
     todays_hashes: tuple[str, str]  # of the sources at hand: on a CPU, on a GPU
+    trials: Trials
 
     def __str__(self) -> str:
         return "{} on a CPU, {} on a GPU".format(*self.todays_hashes)
 
     def of(self, cell: Cell, block: Block) -> str:
-        """A dagger for records of other sources; a double dagger for settings unlike the block's first system's.
+        """A dagger for records of other sources; a double dagger for settings unlike the block's first system's; a
+        section sign for settings that fewer dev trials chose than another system had there, or none.
 
         What either of the two systems is made to change is left out of that, but has to be the same in all its seeds.
         """
         reference = next(iter(block.values()))
-        apart = {*_made_to_change(cell), *_made_to_change(reference)}
+        apart = {*self._made_to_change(cell), *self._made_to_change(reference)}
         shared, own = _settings(reference.records[0], apart), _settings(cell.records[0])
         foreign = any(record.provenance.source_hash not in self.todays_hashes for record in cell.records)
         mixed = any(_settings(r, apart) != shared or _settings(r) != own for r in cell.records)
-        return ("†" if foreign else "") + ("‡" if mixed else "")
+        untried = not self.trials.had_its_own(_place(cell), cell.variant)
+        return ("†" if foreign else "") + ("‡" if mixed else "") + ("§" if untried else "")
 
     def footnotes(self, shown: Sequence[Block]) -> list[str]:
         signs = "".join(self.of(cell, block) for block in shown for cell in block.values())
@@ -43,13 +48,21 @@ class Marks:
                 "‡ has runs with other training, data or model settings than its block, beside what makes it another "
                 "system, or than its other seeds."
             )
+        if "§" in signs:
+            notes.append(
+                "§ did not have its trials: its settings were chosen by fewer runs on dev than another system's there, "
+                "or by none (table `trials`)."
+            )
         return notes
 
+    def _made_to_change(self, cell: Cell) -> set[str]:
+        """The fields, or parents of fields, in which a system differs from others by design."""
+        chosen = self.trials.changes(_place(cell), cell.variant)
+        return {"data.visual", "data.proxy_fields", *VARIANTS[cell.variant].overrides, *chosen}
 
-def _made_to_change(cell: Cell) -> set[str]:
-    """The fields, or parents of fields, in which a system differs from others by design."""
-    tuned = PROFILES[cell.records[0].profile].tuned.get(cell.variant, {})
-    return {"data.visual", "data.proxy_fields", *VARIANTS[cell.variant].overrides, *tuned}
+
+def _place(cell: Cell) -> Place:
+    return cell.records[0].profile, cell.records[0].experiment
 
 
 def _settings(record: RunRecord, apart: Collection[str] = ()) -> dict[str, Any]:

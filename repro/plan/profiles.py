@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from clamp.config import (
     Config,
@@ -21,16 +21,14 @@ from clamp.config import (
     override,
 )
 from clamp.config_file import read_overrides
+from repro.plan.chosen import changes_for, read_choices
+from repro.plan.grid import Dataset
 from repro.plan.variants import GROUPS, SUITE, VARIANTS, means_something
-
-Dataset = Literal["synthetic", "twitter2015", "twitter2017"]
-
 
 _SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single_cross_attention", "text_only")
 _SEVERAL_SEEDS_OFFLINE = ("full", "single_cross_attention", "cmmt", "text_only", "full_description",
                           "single_cross_attention_description")  # fmt: skip
 _ON_REQUEST = ("no_prior",)  # it may spoil a run
-_HALF_THE_RATES = {"train.lr_encoder": 1.5e-3, "train.lr_head": 7.5e-4}  # of synthetic_config's
 
 Seeds = dict[str, int]  # variant -> how many seeds
 
@@ -46,7 +44,6 @@ class Profile:
     base: Callable[[Dataset], Config]
     seeds: Mapping[Dataset, Seeds]
     full: Seeds
-    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # where a system's dev trials chose otherwise
 
     def planned(self, dataset: Dataset, full: bool) -> Seeds:
         """Variant -> number of seeds, by default or with --full."""
@@ -87,7 +84,6 @@ def offline_config(dataset: Dataset) -> Config:
             vision=VisionConfig(kind="proxy", frozen=True),
             width=384,
         ),
-        # the best of three rates of the encoder on dev of Twitter-2015; docs/choices.md and trials.csv have them
         train=TrainConfig(epochs=6, batch_size=16, lr_encoder=2e-4, lr_head=1e-3),
     )
 
@@ -117,7 +113,6 @@ PROFILES: dict[str, Profile] = {
         synthetic_config,
         {"synthetic": {v: 3 if v in _SEVERAL_SEEDS else 1 for v in SUITE if v not in _ON_REQUEST}},
         dict.fromkeys((*GROUPS["sensitivity"], *GROUPS["sweep"]), 1) | dict.fromkeys(SUITE, 3),
-        {"single_cross_attention": _HALF_THE_RATES},
     ),
     "offline": Profile(
         "real tweets with a visual proxy, MiniLM from a PyPI wheel; CPU",
@@ -152,18 +147,23 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. `config` is whole: it holds the seed and the thread count too."""
+    """One training run. `config` is whole: it holds the seed and the thread count too.
+
+    A dev trial has the number of its point as `trial`: it decides settings, and is in no table of results.
+    """
 
     profile: str
     experiment: str
     variant: str
     seed: int
     config: Config
+    trial: int | None = None
 
     @property
     def name(self) -> str:
         """How messages call it."""
-        return f"{self.experiment} {self.variant} seed {self.seed}"
+        point = "" if self.trial is None else f" point {self.trial + 1}"
+        return f"{self.experiment} {self.variant}{point} seed {self.seed}"
 
     def config_dict(self) -> dict[str, Any]:
         """The config as recorded: a local folder of weights by its name, for where it lies decides nothing."""
@@ -193,34 +193,47 @@ def plan(
     `full` takes what --full plans in place of the default.
     Raises ConfigError for an unknown name or a config file that cannot be applied.
     """
-    chosen_profile = PROFILES[_known(profile, PROFILES, "profile")]
-    names = [_known(name, chosen_profile.seeds, f"data set of profile {profile}") for name in datasets]
-    picked = {v for name in only for v in GROUPS.get(name) or (_known(name, VARIANTS, "variant", GROUPS),)}
+    chosen_profile = PROFILES[known(profile, PROFILES, "profile")]
+    names = [known(name, chosen_profile.seeds, f"data set of profile {profile}") for name in datasets]
+    asked_for, choices = picked(only), read_choices()
     runs = []
     for dataset in chosen_profile.seeds:
         if names and dataset not in names:
             continue
         defaults = chosen_profile.planned(dataset, full)
-        base = chosen_profile.base(dataset)
-        from_file: dict[str, Any] = {}
-        if config_file is not None:
-            from_file = _changes(config_file, base)
-            base = override(base, from_file, config_file)
-            visual, kind = base.data.visual, base.model.vision.kind
-            if visual != "none" and (visual == "proxy") != (kind == "proxy"):  # every tweet would be without an image
-                raise ConfigError(f"{config_file}: data.visual: {visual!r} is nothing that vision.kind {kind!r} reads")
+        base, from_file = base_config(profile, dataset, config_file)
         for variant in VARIANTS:
-            if variant not in (picked or defaults) or not means_something(variant, profile, dataset):
+            if variant not in (asked_for or defaults) or not means_something(variant, profile, dataset):
                 continue
             for seed in range(seeds if seeds is not None else defaults.get(variant, 1)):
-                changes = {**chosen_profile.tuned.get(variant, {}), **from_file}  # a file has the last word on rates
-                runs.append(Run(profile, dataset, variant, seed, _variant_config(base, variant, seed, changes)))
+                # a file has the last word on rates
+                changes = {**changes_for(choices, profile, dataset, variant), **from_file}
+                runs.append(Run(profile, dataset, variant, seed, variant_config(base, variant, seed, changes)))
     if not runs:
-        raise ConfigError(f"nothing to run: {', '.join(sorted(picked))} is of another profile or data set")
+        raise ConfigError(f"nothing to run: {', '.join(sorted(asked_for))} is of another profile or data set")
     return runs
 
 
-def _variant_config(base: Config, variant: str, seed: int, changes: Mapping[str, Any]) -> Config:
+def picked(only: Sequence[str]) -> set[str]:
+    """The variants that these names of variants and groups mean; ConfigError for one that is neither."""
+    return {v for name in only for v in GROUPS.get(name) or (known(name, VARIANTS, "variant", GROUPS),)}
+
+
+def base_config(profile: str, dataset: Dataset, config_file: Path | None) -> tuple[Config, dict[str, Any]]:
+    """A profile's config on a data set, with what a file changes of it, and these changes."""
+    base = PROFILES[profile].base(dataset)
+    if config_file is None:
+        return base, {}
+    from_file = _changes(config_file, base)
+    base = override(base, from_file, config_file)
+    visual, kind = base.data.visual, base.model.vision.kind
+    if visual != "none" and (visual == "proxy") != (kind == "proxy"):  # every tweet would be without an image
+        raise ConfigError(f"{config_file}: data.visual: {visual!r} is nothing that vision.kind {kind!r} reads")
+    return base, from_file
+
+
+def variant_config(base: Config, variant: str, seed: int, changes: Mapping[str, Any]) -> Config:
+    """The config of one run: `base` with these changes, what makes the variant, and the seed, in this order."""
     changes = {**changes, **VARIANTS[variant].overrides, "train.seed": seed}
     if variant == "text_only" and base.data.name != "synthetic":
         changes["data.visual"] = "none"  # nothing of an image is even read
@@ -236,7 +249,8 @@ def _changes(file: Path, base: Config) -> dict[str, Any]:
     return changes
 
 
-def _known(name: str, known: Collection[str], kind: str, also: Collection[str] = ()) -> str:
-    if name not in known:
-        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join([*known, *also])}")
+def known(name: str, names: Collection[str], kind: str, also: Collection[str] = ()) -> str:
+    """The name itself; ConfigError where it is none of these."""
+    if name not in names:
+        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join([*names, *also])}")
     return name

@@ -71,9 +71,10 @@ def read_cell(path: Path) -> tuple[list[RunRecord], list[EvaluationRecord]]:
 
 
 def cell_text(runs: Iterable[RunRecord], evaluations: Iterable[EvaluationRecord]) -> str:
-    """What `read_cell` reads, by seed, each run before its evaluation."""
+    """What `read_cell` reads, by point of trials and seed, each run before its evaluation."""
     records: Sequence[Head] = sorted(
-        [*runs, *evaluations], key=lambda record: (record.seed, type(record).__name__ != "RunRecord")
+        [*runs, *evaluations],
+        key=lambda record: (record.trial or 0, record.seed, type(record).__name__ != "RunRecord"),
     )
     return "[\n" + ",\n".join(map(record_text, records)) + "\n]\n"
 

@@ -21,6 +21,7 @@ class Head(Part):
     variant: str
     seed: int
     key: str  # of the config, the data, the weights and the sources
+    trial: int | None = None  # the point of a dev trial; None for a main run
 
     @property
     def name(self) -> str:

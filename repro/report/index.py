@@ -53,8 +53,8 @@ def index(evidence: Evidence, tables: Sequence[Table], figures: Sequence[ReportF
     parts = [
         "# Tables and figures",
         f"Generated from the records of {evidence.runs} runs under `results/`, their evaluations and the measurements "
-        "beside them, from the published figures in `repro/evidence/reported.csv` and from the trials in "
-        "`repro/evidence/trials.csv`; `python -m repro report` makes them again, in half a minute.",
+        "beside them, from the dev trials and from the published figures in "
+        "`repro/evidence/reported.csv`; `python -m repro report` makes them again, in half a minute.",
         "The command also writes beside them what is not kept in git: every table as `.tex`, every figure as `.pdf`, "
         "and `report.md` and `report.html` (one file, to print or to read on a phone), which have all of it in one "
         "place, verdicts first.",

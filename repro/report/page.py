@@ -39,8 +39,8 @@ def _verdicts(tables: Sequence[Table]) -> list[tuple[Table, list[str]]]:
 
 def _introduction(evidence: Evidence) -> str:
     return (
-        f"Generated from the records of {evidence.runs} runs, their evaluations, the measurements, the published "
-        "figures in `repro/evidence/reported.csv` and the trials in `repro/evidence/trials.csv`; "
+        f"Generated from the records of {evidence.runs} runs, their evaluations, the measurements, the dev trials "
+        "and the published figures in `repro/evidence/reported.csv`; "
         "`python -m repro report` makes it again. A figure here is one of this reading of CLAMP; only the profile "
         "`paper` is ever set against the paper's own."
     )

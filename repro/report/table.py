@@ -104,6 +104,6 @@ def _escaped(text: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    for sign, command in {"<": "$<$", "±": "$\\pm$", "†": "$^\\dagger$", "‡": "$^\\ddagger$"}.items():
+    for sign, command in {"<": "$<$", "±": "$\\pm$", "†": "$^\\dagger$", "‡": "$^\\ddagger$", "§": "$^\\S$"}.items():
         text = text.replace(sign, command)
     return text

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from repro.evidence.evidence import Evidence, gather
 from repro.evidence.measurements import read_efficiency, read_operators
+from repro.evidence.trials import trials_of
+from repro.plan.chosen import read_choices
 from repro.report.figures.contents import FIGURES
 from repro.report.figures.figure import write_figure
 from repro.report.index import write_index
@@ -13,7 +15,7 @@ from repro.report.page import write_report
 from repro.report.table import write_table
 from repro.report.tables.contents import make_tables
 from repro.run import source_hash
-from repro.run.published import published
+from repro.run.published import published, published_trials
 
 
 def regenerate(out: Path) -> str:
@@ -37,4 +39,5 @@ def read_evidence(results: Path) -> Evidence:
         source_hash.todays_hashes(),
         efficiency=read_efficiency(results / "efficiency"),
         operators=read_operators(results / "kernels"),
+        trials=trials_of(published_trials(results), read_choices()),
     )

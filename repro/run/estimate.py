@@ -10,14 +10,19 @@ import json
 import re
 import resource
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from clamp.config import Config, TrainConfig, config_from_dict
 from repro.records.run import RunRecord
 from repro.run.provenance import gpu_driver
 from repro.run.published import published
 from repro.run.store import Job
+
+if TYPE_CHECKING:
+    from repro.run.step_cost import StepCost
 
 GPU_FLOPS = 40e12  # a second, sustained over whole training steps in bfloat16: an assumption
 GPU_STEP_SECONDS = 0.03  # what a step takes at least, its kernels being launched one by one: an assumption
@@ -34,9 +39,15 @@ class _Estimate:
     source: str
 
 
-def lines(jobs: Sequence[Job], data_root: Path | None, results: Path, processes: int) -> Iterator[str]:
-    """One line for each kind of source that estimates come from, and one for the runs of which nothing is known."""
-    gpu = gpu_driver() is not None
+def lines(
+    jobs: Sequence[Job], data_root: Path | None, results: Path, processes: int, gpu: bool | None = None
+) -> Iterator[str]:
+    """One line for each kind of source that estimates come from, and one for the runs of which nothing is known.
+
+    `gpu` asks for a machine with (without) a GPU instead of this one.
+    """
+    if gpu is None:
+        gpu = gpu_driver() is not None
     recorded = {} if gpu else _recorded(published(results)[0])
     known: dict[str, list[_Estimate]] = {}
     unknown: list[Job] = []
@@ -100,11 +111,11 @@ def _recorded(records: Sequence[RunRecord]) -> dict[str, _Estimate]:
 
 
 def _counted(job: Job, data_root: Path | None, gpu: bool) -> _Estimate | None:
-    from repro.run.step_cost import cpu_flops, step_cost  # seconds of imports
+    from repro.run.step_cost import cpu_flops  # seconds of imports
 
     config = job.run.config
     try:
-        cost = step_cost(config, data_root)
+        cost = _step_cost(_what_a_step_costs(config), data_root)
     except Exception:  # whatever is wrong with it, training says so in its own words
         return None
     epochs, memory = config.train.epochs, cost.memory_bytes
@@ -118,6 +129,19 @@ def _counted(job: Job, data_root: Path | None, gpu: bool) -> _Estimate | None:
         speed = f"assuming {CPU_SHARE:.0%} of the {flops / 1e9:.0f} GFLOP/s that a matrix product reaches here"
         memory += cost.image_bytes + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # our own imports
     return _Estimate(seconds, memory, f"{speed}, {all_epochs}")
+
+
+def _what_a_step_costs(config: Config) -> str:
+    """A config as text without what costs nothing: rates, epochs and seeds."""
+    size = replace(TrainConfig(), batch_size=config.train.batch_size)
+    return json.dumps(replace(config, train=size).to_dict(), sort_keys=True)
+
+
+@cache  # seconds each, and trials differ in rates alone
+def _step_cost(config: str, data_root: Path | None) -> StepCost:
+    from repro.run.step_cost import step_cost
+
+    return step_cost(config_from_dict(json.loads(config), "estimate"), data_root)
 
 
 def _gpu_name() -> str:

@@ -12,6 +12,7 @@ import faulthandler
 import importlib
 import multiprocessing
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -176,6 +177,8 @@ def _train_one(job: Job, setting: Setting, messages: Connection) -> None:
             if not job.result.exists() or store.state(job)[0] != "done":  # another process may just have done it
                 job.error.unlink(missing_ok=True)
                 _train_and_store(job, setting, lambda epoch, _, dev_f1: messages.send(_Epoch(epoch, dev_f1)))
+            if job.run.trial is not None:
+                shutil.rmtree(job.model, ignore_errors=True)  # nobody reads it, and there are many
             evaluation_hash = source_hash.source_hash(setting.evaluate.partition(":")[0])
             if store.needs_evaluation(job, evaluation_hash, setting.data_root):
                 _evaluate_and_store(job, setting)
@@ -258,6 +261,7 @@ def _head(job: Job) -> dict[str, Any]:
         "variant": run.variant,
         "seed": run.seed,
         "key": job.key,
+        "trial": run.trial,
     }
 
 

@@ -11,10 +11,13 @@ from repro.records.files import cell_text, read_cell, read_evaluation, read_run,
 from repro.records.run import RunRecord
 from repro.run.store import Job, stale_result, state
 
+_TRIALS = "trials"  # a folder beside the cells
+
 
 def cell(results: Path, run: Run) -> Path:
-    """The file of a run's variant."""
-    return results / run.profile / run.experiment / f"{run.variant}.json"
+    """The file of a run's variant; trials have one of their own."""
+    place = results / run.profile / run.experiment
+    return (place if run.trial is None else place / _TRIALS) / f"{run.variant}.json"
 
 
 def publish(job: Job, results: Path) -> None:
@@ -28,11 +31,12 @@ def publish(job: Job, results: Path) -> None:
     target = cell(results, job.run)
     with locked(results):  # two commands may publish seeds of one cell
         runs, evaluations = read_cell(target) if target.exists() else ([], [])
-        seed = job.run.seed
-        if source != job.result and any(run.seed == seed for run in runs):
+        own = (job.run.seed, job.run.trial)
+        if source != job.result and any((run.seed, run.trial) == own for run in runs):
             return
-        runs = [*(run for run in runs if run.seed != seed), read_run(source)]
-        evaluations = [evaluation for evaluation in evaluations if evaluation.seed != seed]
+        record = read_run(source).model_copy(update={"trial": job.run.trial})  # its number in today's grid
+        runs = [*(run for run in runs if (run.seed, run.trial) != own), record]
+        evaluations = [evaluation for evaluation in evaluations if (evaluation.seed, evaluation.trial) != own]
         evaluated = source.with_name(job.evaluation.name)
         if evaluated.exists():
             evaluations.append(read_evaluation(evaluated))
@@ -42,7 +46,10 @@ def publish(job: Job, results: Path) -> None:
 
 
 def published(results: Path) -> tuple[list[RunRecord], list[EvaluationRecord]]:
-    """Every published record and evaluation, in an order of its own; StoreError on the first that cannot be read."""
+    """Every published record and evaluation of main runs, in an order of its own.
+
+    StoreError on the first that cannot be read.
+    """
     runs: list[RunRecord] = []
     evaluations: list[EvaluationRecord] = []
     for path in sorted(results.glob("*/*/*.json")):
@@ -52,5 +59,11 @@ def published(results: Path) -> tuple[list[RunRecord], list[EvaluationRecord]]:
     return sorted(runs, key=_place), sorted(evaluations, key=_place)
 
 
-def _place(record: RunRecord | EvaluationRecord) -> tuple[str, str, str, int]:
-    return record.profile, record.experiment, record.variant, record.seed
+def published_trials(results: Path) -> list[RunRecord]:
+    """Every published record of a dev trial, as above."""
+    paths = sorted(results.glob(f"*/*/{_TRIALS}/*.json"))
+    return sorted((run for path in paths for run in read_cell(path)[0]), key=_place)
+
+
+def _place(record: RunRecord | EvaluationRecord) -> tuple[str, str, str, int, int]:
+    return record.profile, record.experiment, record.variant, record.trial or 0, record.seed

@@ -30,7 +30,9 @@ class Job:
 
     @property
     def variant_folder(self) -> Path:
-        return self.runs / f"{self.run.profile}-{self.run.experiment}" / self.run.variant
+        place = self.runs / f"{self.run.profile}-{self.run.experiment}"
+        # a trial leaves no checkpoint to evaluate, so that it is never a main run of the same config
+        return (place if self.run.trial is None else place / "trials") / self.run.variant
 
     @property
     def folder(self) -> Path:
@@ -69,7 +71,7 @@ def state(job: Job) -> tuple[State, str | None]:
 
 def needs_evaluation(job: Job, evaluation_hash: str, data_root: Path | None) -> bool:
     """Whether a finished run has a checkpoint that nobody evaluated as it is done today, on all that there is today."""
-    if not job.model.is_dir():
+    if not job.model.is_dir() or job.run.trial is not None:
         return False
     try:
         record = read_evaluation(job.evaluation)

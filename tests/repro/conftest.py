@@ -14,6 +14,7 @@ import pytest
 
 from clamp.config import override
 from clamp.data import data_manifest
+from repro.plan import chosen
 from repro.plan.profiles import Inputs, Run, plan
 from repro.run.source_hash import source_hash
 from repro.run.store import Job
@@ -109,6 +110,12 @@ def write_twitter() -> Callable[[Path], None]:
             (folder / f"{split}.json").write_text(json.dumps(tweets))
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def _nothing_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on what dev trials have chosen by now, nor changes it."""
+    monkeypatch.setattr(chosen, "FILE", tmp_path / "chosen.json")
 
 
 @pytest.fixture(autouse=True)

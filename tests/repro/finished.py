@@ -18,7 +18,7 @@ STARTED = "2025-01-01T00:00:00+00:00"
 def head_of(job: Job) -> dict[str, Any]:
     run = job.run
     names = {"profile": run.profile, "experiment": run.experiment, "variant": run.variant, "seed": run.seed}
-    return {**names, "key": job.key}
+    return {**names, "key": job.key, "trial": run.trial}
 
 
 def record_of(job: Job, started: str = STARTED, **provenance: object) -> RunRecord:

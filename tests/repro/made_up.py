@@ -11,6 +11,8 @@ from clamp.config import Config, config_from_dict
 from clamp.data import SPLITS
 from repro.evaluate.conditions import conditions
 from repro.evidence.evidence import Evidence, gather
+from repro.evidence.trials import Trials
+from repro.plan.grid import GRIDS, TRIED
 from repro.plan.profiles import PROFILES, plan
 from repro.plan.variants import GROUPS, SUITE
 from repro.records.evaluation import SCORING_RULES, EvaluationRecord
@@ -261,4 +263,10 @@ def evidence_of(
 ) -> Evidence:
     """What tables and figures are made from, with few resamples; `measured` are reports of efficiency or operators."""
     evaluated = [EvaluationRecord.model_validate(one) for one in evaluations or []]
-    return gather(runs_of(records), evaluated, TODAYS, RESAMPLES, **measured)
+    return gather(runs_of(records), evaluated, TODAYS, RESAMPLES, **{"trials": equal_trials(), **measured})
+
+
+def equal_trials() -> Trials:
+    """One made-up trial of every system wherever trials decide, and nothing chosen."""
+    places = [(profile, dataset) for profile, grid in GRIDS.items() for dataset in grid.datasets]
+    return Trials({(*place, system): {0: (0.5,)} for place in places for system in TRIED})

@@ -25,6 +25,7 @@ from repro.report.tables.results.scoring_rules import scoring_rules
 from repro.report.tables.results.selection_rules import selection_rules
 from repro.report.tables.results.sensitivity import sensitivity
 from repro.report.tables.results.sweep import sweep
+from repro.report.tables.results.trials import trials
 from repro.report.tables.results.variance import variance
 
 # A pure function of the evidence; None where there is nothing that the table could even call not run.
@@ -46,6 +47,7 @@ TABLES: tuple[MakeTable, ...] = (
     scoring_rules,
     selection_rules,
     sensitivity,
+    trials,
     variance,
     efficiency,
     operators,

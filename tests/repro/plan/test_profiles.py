@@ -147,19 +147,6 @@ def test_config_file_may_nest_or_dot_and_variants_come_on_top(tmp_path: Path) ->
     assert run.config.model.contrast.width == plan("synthetic")[0].config.model.contrast.width
 
 
-def test_rates_chosen_for_one_system_are_that_systems_alone_and_a_file_has_the_last_word(tmp_path: Path) -> None:
-    chosen = PROFILES["synthetic"].tuned["single_cross_attention"]
-    tuned, full = plan("synthetic", only=["single_cross_attention", "full"], seeds=1)[::-1]
-    base = PROFILES["synthetic"].base("synthetic").train
-    assert (tuned.config.train.lr_encoder, tuned.config.train.lr_head) == tuple(chosen.values())
-    assert full.config.train == base
-    assert tuned.config.train.lr_encoder != base.lr_encoder
-    file = tmp_path / "rates.json"
-    file.write_text('{"train.lr_encoder": 0.25}')
-    (run,) = plan("synthetic", only=["single_cross_attention"], seeds=1, config_file=file)
-    assert (run.config.train.lr_encoder, run.config.train.lr_head) == (0.25, chosen["train.lr_head"])
-
-
 def test_config_file_replaces_an_architecture_whole(tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     file.write_text('{"model": {"text": {"architecture": {"model_type": "roberta"}}}}')

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import SOURCE, record, suite
+from made_up import SOURCE, equal_trials, evidence_of, record, suite
 from made_up_tables import frames, tables
 
+from repro.evidence.trials import Trials
+from repro.plan.chosen import Choice
 from repro.plan.variants import VARIANTS
-from repro.report.table import as_markdown
+from repro.report.table import as_latex, as_markdown
+from repro.report.tables.contents import make_tables
 
 
 def test_records_of_other_sources_are_marked():
@@ -52,8 +56,41 @@ def test_what_the_first_of_a_block_is_made_to_change_marks_no_other_row():
 def test_a_tuned_rate_is_the_same_in_all_seeds_of_its_system():
     records = [record(v, seed) for v in ("full", "single_cross_attention") for seed in range(2)]
     assert "‡" not in as_markdown(tables(records)["main_synthetic"])
-    records[-1]["config"]["train"] |= {"lr_encoder": 3e-3}
+    records[-1]["config"]["train"] |= {"lr_encoder": 4e-3}
     assert f"{VARIANTS['single_cross_attention'].label}‡" in set(frames(records)["main_synthetic"].method)
+
+
+def test_a_system_without_as_many_trials_as_others_is_marked_in_every_table():
+    records = [record(variant) for variant in ("full", "no_gate", "fast_s", "text_only")]
+    had = {("synthetic", "synthetic", "full"): {0: (0.5, 0.6)}, ("synthetic", "synthetic", "text_only"): {0: (0.5,)}}
+
+    def systems(trials: Trials) -> dict[str, set[str]]:
+        made = {table.name: table for table in make_tables(evidence_of(records, trials=trials))}
+        columns = {"main_synthetic": "method", "ablations_synthetic": "variant", "sensitivity": "system"}
+        return {name: {str(label) for label in made[name].frame[column]} for name, column in columns.items()}
+
+    some = systems(Trials(had))
+    assert {"CLAMP", "text only§"} <= some["main_synthetic"]
+    assert {"CLAMP", "no noise gate", "text only§"} <= some["ablations_synthetic"]  # an ablation has CLAMP's
+    none = systems(Trials())
+    assert {"CLAMP§", "text only§"} <= none["main_synthetic"]
+    assert {"CLAMP§", "no noise gate§", "text only§"} <= none["ablations_synthetic"]
+    assert {"CLAMP§", f"{VARIANTS['fast_s'].label}§"} <= none["sensitivity"]
+    assert "§" not in "".join(as_markdown(table) for table in tables(records).values())
+    (main,) = [t for t in make_tables(evidence_of(records, trials=Trials(had))) if t.name == "main_synthetic"]
+    assert "- § did not have its trials" in as_markdown(main)
+    assert "text only$^\\S$" in as_latex(main)
+
+
+def test_what_trials_chose_is_no_other_setting_of_its_system():
+    records = [record(v, seed) for v in ("full", "cmmt") for seed in range(2)]
+    for one in records[2:]:
+        one["config"]["train"]["epochs"] = 4
+    place, changes = ("synthetic", "synthetic", "cmmt"), {"train.epochs": 4}
+    trials = replace(equal_trials(), chosen={place: Choice(*place, changes, 0.5, 8, 2)})
+    assert "CMMT baseline, simplified‡" in set(frames(records)["main_synthetic"].method)
+    made = make_tables(evidence_of(records, trials=trials))
+    assert "‡" not in "".join(as_markdown(table) for table in made)
 
 
 def test_what_a_variant_is_made_to_change_is_no_other_setting():

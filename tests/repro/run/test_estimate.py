@@ -182,7 +182,7 @@ def test_run_says_it_before_it_trains(
         print("trained", file=sys.stderr)
         return []
 
-    monkeypatch.setattr("repro.commands.run.launch", launch)
+    monkeypatch.setattr("repro.commands.training.launch", launch)
     monkeypatch.setattr("repro.commands.report.write", lambda out: None)
     assert main(["run", "--config", str(tiny_config), "--only", "text_only", "--seeds", "2"]) == 0
     first, said, last = capsys.readouterr().err.splitlines()

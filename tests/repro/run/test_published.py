@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from finished import evaluation_of, finish, write_evaluation
 
 from repro.records.files import StoreError, cell_text, read_cell
-from repro.run.published import cell, publish, published
-from repro.run.store import Job
+from repro.run.published import cell, publish, published, published_trials
+from repro.run.store import Job, state
 
 
 def test_publishing_fills_the_run_s_own_place_only(make_job: Callable[..., Job], tmp_path: Path) -> None:
@@ -81,3 +82,21 @@ def test_published_records_come_in_one_order(make_job: Callable[..., Job], tmp_p
     cell(tmp_path, make_job("no_gate").run).write_text('[{"schema_version": 2')
     with pytest.raises(StoreError, match=r"no_gate\.json: truncated"):
         published(tmp_path)
+
+
+def test_trials_lie_apart_by_point_and_seed_and_are_no_main_runs(make_job: Callable[..., Job], tmp_path: Path) -> None:
+    main = make_job()
+    trials = [replace(main, run=replace(make_job(seed=s).run, trial=t)) for t, s in ((1, 0), (0, 1), (0, 0))]
+    assert trials[2].key == main.key  # the same config, in a folder of its own
+    assert trials[2].folder != main.folder
+    records = [finish(job) for job in trials]
+    assert state(main)[0] == "missing"
+    finish(main)
+    for job in (*trials, main):
+        publish(job, tmp_path)
+    assert [(r.trial, r.seed) for r in published_trials(tmp_path)] == [(0, 0), (0, 1), (1, 0)]
+    again = finish(trials[0], started="2026-01-01T00:00:00+00:00")
+    publish(trials[0], tmp_path)
+    assert published_trials(tmp_path) == [records[2], records[1], again]
+    assert [r.trial for r in published(tmp_path)[0]] == [None]
+    assert published(tmp_path)[0][0].name == "synthetic synthetic full seed 0"

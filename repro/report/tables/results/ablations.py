@@ -12,7 +12,7 @@ from repro.evidence.evidence import Evidence
 from repro.evidence.marks import Marks
 from repro.evidence.per_record import weightings
 from repro.evidence.stats import SIGNIFICANCE, minimum_detectable_difference
-from repro.plan.profiles import PROFILES
+from repro.evidence.trials import Trials
 from repro.plan.variants import SUITE, VARIANTS
 from repro.records.run import Weighting
 from repro.report.provenance_notes import SELECTION, TESTS, provenance_footer
@@ -30,7 +30,7 @@ def ablations(evidence: Evidence, place: Place) -> Table:
     return Table(
         name=f"ablations_{dataset}" if profile == dataset else f"ablations_{dataset}_{profile}",
         title=title,
-        about=_about(profile),
+        about=_about(evidence.trials, place),
         findings=(_ablation_finding(block, compared), *weighting_findings(block.get("full"))),
         frame=pd.DataFrame([{BLOCK: f"Profile {profile}", **row} for row in rows]),
         footer=(
@@ -46,11 +46,12 @@ def ablations(evidence: Evidence, place: Place) -> Table:
     )
 
 
-def _about(profile: str) -> str:
+def _about(trials: Trials, place: Place) -> str:
+    ours = trials.changes(place, "full")
     tuned = [
-        f"{VARIANTS[variant].label} ({', '.join(f'{name} {value}' for name, value in changes.items())})"
-        for variant, changes in PROFILES[profile].tuned.items()
-        if variant in SUITE
+        f"{VARIANTS[variant].label} ({', '.join(f'{name} {value}' for name, value in changes.items()) or 'as set'})"
+        for variant in SUITE
+        if (changes := trials.changes(place, variant)) != ours
     ]
     exception = f", but for settings chosen on dev: {'; '.join(tuned)}" if tuned else ""
     return (

@@ -82,9 +82,9 @@ def main_results(evidence: Evidence, dataset: str) -> Table:
             f'{TESTS} "Ahead" and "behind" need both p values below {SIGNIFICANCE}; the interval is the bootstrap\'s.',
             SELECTION,
             _MASC,
-            "Dev trials: runs on dev by which a setting of that system was chosen, for this data set under this "
-            "profile; what was tried is in `repro/evidence/trials.csv`. What was settled before for all systems "
-            "together, and the bounds of CLAMP's s, are not counted: docs/choices.md.",
+            "Dev trials: runs on dev by which that system's settings were chosen, under this profile, on the data set "
+            "that decides; the table `trials` has them. What was settled before for all systems together is not "
+            "counted: docs/choices.md.",
             *_extracted(shown),
             *([_SOURCES] if dataset != "synthetic" else []),
             *provenance_footer([block for block in shown.values() if block], evidence.marks),
@@ -96,18 +96,12 @@ def _our_row(evidence: Evidence, place: Place, variant: str) -> dict[str, str]:
     block = evidence.block(place)
     cell = block.get(variant)
     row = {BLOCK: f"Profile {place[0]}", "method": VARIANTS[variant].label}
-    trials = {"dev trials": str(_trials(evidence, place, variant))}
+    trials = {"dev trials": str(evidence.trials.number(place, variant))}
     if cell is None:
         return {**row, "n": "0", **dict.fromkeys(_MEASURED, NOT_RUN), **trials}
     row["method"] += evidence.marks.of(cell, block)
     measured = {name: text(cell) for name, text in _MEASURED.items()}
     return {**row, "n": str(cell.n), **measured, **trials, "selection": "dev", "source": OURS, "note": ""}
-
-
-def _trials(evidence: Evidence, place: Place, variant: str) -> int:
-    """Runs on dev that decided a setting of this system there."""
-    listed = zip(*(evidence.trials[name] for name in ("profile", "dataset", "variant", "trials")), strict=True)
-    return sum(int(trials) for *system, trials in listed if system == [*place, variant])
 
 
 def _bounds(block: Block) -> list[dict[str, str]]:

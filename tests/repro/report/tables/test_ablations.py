@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import RESAMPLES, record, runs_of, suite, with_bounds
+from made_up import RESAMPLES, evidence_of, record, runs_of, suite, with_bounds
 from made_up_tables import tables
 
-from repro.evidence.cells import blocks
+from repro.evidence.cells import Place, blocks
 from repro.evidence.comparisons import compare
-from repro.plan.profiles import PROFILES
+from repro.evidence.trials import Trials
+from repro.plan.chosen import Choice
+from repro.plan.grid import TRIED
 from repro.plan.variants import SUITE, VARIANTS
 from repro.report.table import as_markdown
+from repro.report.tables.results.ablations import ablations
 from repro.report.wording import p_value, signed
 
 
@@ -28,20 +30,22 @@ def test_ablations_list_every_variant_in_order(frame_of: dict[str, pd.DataFrame]
     assert offline.loc["text only", "n"] == "3"
 
 
-def test_ablations_name_every_system_that_was_tuned(monkeypatch: pytest.MonkeyPatch):
-    made = tables([])
-    label = VARIANTS["single_cross_attention"].label
-    tuned = PROFILES["synthetic"].tuned["single_cross_attention"]
-    chosen = ", ".join(f"{name} {value}" for name, value in tuned.items())
-    assert (
-        f"training are CLAMP's, but for settings chosen on dev: {label} ({chosen})."
-        in made["ablations_synthetic"].about
+def test_ablations_name_every_system_whose_trials_chose_otherwise_than_clamp_s():
+    def about(chosen: dict[str, dict[str, object]], place: Place) -> str:
+        choices = {
+            ("synthetic", "synthetic", v): Choice("synthetic", "synthetic", v, c, 0.5, 8, 2) for v, c in chosen.items()
+        }
+        return ablations(evidence_of([], trials=Trials({}, choices)), place).about
+
+    generated = ("synthetic", "synthetic")
+    said = about({"full": {}, "cmmt": {"train.epochs": 9}, "dtca": {}}, generated)
+    assert said.endswith(
+        "training are CLAMP's, but for settings chosen on dev: CMMT baseline, simplified (train.epochs 9)."
     )
-    assert made["ablations_twitter2015_paper"].about.endswith("the training are CLAMP's.")
-    monkeypatch.setitem(PROFILES, "synthetic", replace(PROFILES["synthetic"], tuned={"cmmt": {"train.epochs": 9}}))
-    assert tables([])["ablations_synthetic"].about.endswith(
-        "chosen on dev: CMMT baseline, simplified (train.epochs 9)."
-    )
+    assert about({"full": {}, "cmmt": {"train.epochs": 9}}, ("paper", "twitter2015")).endswith("training are CLAMP's.")
+    same = {v: {"train.epochs": 9} for v in TRIED}
+    assert about(same, generated).endswith("training are CLAMP's.")
+    assert "CMMT baseline, simplified (as set)" in about(same | {"cmmt": {}}, generated)
 
 
 def test_ablation_differences_are_those_of_the_comparison(frame_of: dict[str, pd.DataFrame]):

@@ -15,6 +15,7 @@ import torch
 
 from kernels.bench.measure.devices import Cuda, Device, Rehearsal
 from kernels.bench.measure.timing import Row, explain
+from kernels.bench.messages import Hearing, say
 from kernels.bench.works import attention, ceilings, checks, contrast, fusion, norm
 
 Rows = Callable[[Device], Iterator[Row]]
@@ -83,8 +84,8 @@ def _guarded(section: Section, device: Device, emit: Callable[[Row], None]) -> O
 
 def _child(name: str, sender: Connection) -> None:
     """A section's process: its rows, then its outcome."""
-    outcome = _guarded(sections(rehearse=False)[name], Cuda(), lambda row: sender.send(("row", row)))
-    sender.send(("end", outcome))
+    outcome = _guarded(sections(rehearse=False)[name], Cuda(), partial(say, sender, "row"))
+    say(sender, "end", outcome)
     sender.close()
     # Tearing down a GPU process that has failed can hang or crash; all that it had to say is said.
     os._exit(0)
@@ -113,6 +114,7 @@ class _Running:
     process: Any
     started: float
     until: float
+    hearing: Hearing
 
 
 def _run_batch(
@@ -131,7 +133,7 @@ def _run_batch(
         process = context.Process(target=child, args=(name, sender))
         process.start()
         sender.close()  # so that the receiver sees its end when the process dies
-        running[receiver] = _Running(name, process, now, until)
+        running[receiver] = _Running(name, process, now, until, Hearing(receiver))
     while running:
         nearest = min(one.until for one in running.values())
         ready = wait(list(running), timeout=max(0.0, nearest - time.monotonic()))
@@ -141,7 +143,7 @@ def _run_batch(
                 one.process.kill()
                 outcome = {"error": f"stopped after {one.until - one.started:.0f} s"}
             elif receiver in ready:
-                outcome = _receive(receiver, one, emit)
+                outcome = _receive(one, emit)
             if outcome is not None:
                 one.process.join()
                 outcomes[one.name] = outcome | {"seconds": time.monotonic() - one.started}
@@ -149,14 +151,14 @@ def _run_batch(
     return outcomes
 
 
-def _receive(receiver: Connection, one: _Running, emit: Emit) -> Outcome | None:
-    """Take one message; the outcome, if it is the last."""
-    try:
-        kind, content = receiver.recv()
-    except EOFError:
+def _receive(one: _Running, emit: Emit) -> Outcome | None:
+    """Take what has come; the outcome, if that is among it."""
+    come = one.hearing.hear()
+    if come is None:
         one.process.join()
         return {"error": f"its process died with exit code {one.process.exitcode}"}
-    if kind == "row":
+    for kind, content in come:
+        if kind == "end":
+            return content
         emit(one.name, content)
-        return None
-    return content
+    return None

@@ -20,7 +20,8 @@ _PARTS = {"BLOCK": 1024, "num_warps": 4, "num_stages": 2}
 
 def _config(width: int) -> dict[str, int]:
     """Rows that do not all begin at multiples of 16 elements take more addresses, and these registers."""
-    return {"BLOCK_N": ROWS, "BLOCK_D": 64 if width % 16 == 0 else 32, "num_warps": 4, "num_stages": 2}
+    block_d, num_warps = (64, 4) if width % 16 == 0 else (32, 8)
+    return {"BLOCK_N": ROWS, "BLOCK_D": block_d, "num_warps": num_warps, "num_stages": 2}
 
 
 def mean_loss(

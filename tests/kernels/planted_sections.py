@@ -5,12 +5,28 @@ from __future__ import annotations
 import os
 import time
 from multiprocessing.connection import Connection
+from typing import Any
+
+from kernels.bench.messages import say
+
+RAISED = {
+    "fails": "RuntimeError: planted",
+    "out of memory": "OutOfMemoryError: CUDA out of memory",
+    "poisoned": "AcceleratorError: CUDA error: an illegal memory access was encountered",
+}
 
 
 def child(name: str, sender: Connection) -> None:
-    sender.send(("row", {"work": name}))
+    row: dict[str, Any] = {"work": name}
+    if name == "wrong":
+        row |= {"check": "parity", "variant": "kernels", "right": False, "errors": {}, "limits": {}}
+    say(sender, "row", row)
     if name == "dies":
         os._exit(11)
-    if name == "hangs":
+    if name in ("dies in mid-message", "hangs in mid-message"):
+        os.write(sender.fileno(), b'["row", {"work": "ne')
+        if name.startswith("dies"):
+            os._exit(9)
+    if name.startswith("hangs"):
         time.sleep(300)
-    sender.send(("end", {"error": "RuntimeError: planted"} if name == "fails" else {}))
+    say(sender, "end", {"error": RAISED[name]} if name in RAISED else {})

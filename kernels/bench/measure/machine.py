@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ def provenance() -> dict[str, Any]:
         "git_dirty": None if (changes := _git("status", "--porcelain", "--", "kernels")) is None else changes != "",
         "kernels_hash": sources_hash(),
     }
+
+
+def process_seconds() -> float:
+    """How long ago this process started: importing torch takes its time, and whoever limits us counts it."""
+    started_ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def sources_hash() -> str:

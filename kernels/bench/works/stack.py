@@ -131,7 +131,8 @@ class Stack(nn.Module):
         x_BTD, rho_BR = text_BTD, None
         for k, (stage, level, seeds) in enumerate(zip(self.stages, LEVELS, self._seeds(text_BTD), strict=True)):
             if rho_BR is not None and level != LEVELS[k - 1]:
-                rho_BR = rho_BR.index_select(1, self.parent_R)  # from pooled regions to their patches
+                # From pooled regions to their patches, as a product: CUDA sums the gradient of an index by atomics.
+                rho_BR = rho_BR @ self.belongs_PR.to(rho_BR.dtype)
             guides_next = k + 1 < len(LEVELS)
             keys_BHRd, values_BHRd = (split_heads(next(parts[level]), self.heads) for _ in range(2))
             x_BTD, mass_BR = stage(

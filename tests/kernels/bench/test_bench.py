@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 import torch
 
 import kernels
+import kernels.bench.__main__ as command
 from kernels.bench.__main__ import main
 from kernels.bench.measure.timing import Row
-from kernels.bench.sections import Section, run_apart, sections
+from kernels.bench.sections import Emit, Section, run_apart, sections
+from kernels.bench.targets import TARGETS
 from kernels.bench.works import attention, ceilings, checks, contrast, fusion, peers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -120,24 +123,55 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pyt
 # --- sections in processes of their own ---
 
 
-def test_a_section_that_dies_hangs_or_fails_leaves_the_others_whole() -> None:
+NAMES = ("whole", "dies", "dies in mid-message", "hangs", "hangs in mid-message", *planted_sections.RAISED, "after")
+OUTCOMES = {
+    "whole": None,
+    "dies": "its process died with exit code 11",
+    "dies in mid-message": "its process died with exit code 9",
+    "hangs": "stopped after 8 s",
+    "hangs in mid-message": "stopped after 8 s",
+    **planted_sections.RAISED,
+    "after": None,
+}
+
+
+def planted(names: Sequence[str]) -> dict[str, Section]:
     def nothing(_: object) -> Iterator[Row]:
         return iter(())
 
-    names = ("whole", "dies", "hangs", "fails", "after")
-    chosen = {name: Section(nothing, 4 if name == "hangs" else 60, timed=name == "after") for name in names}
-    rows: list[tuple[str, Row]] = []
+    return {n: Section(nothing, 8 if n.startswith("hangs") else 60, timed=n == "after") for n in names}
+
+
+@pytest.mark.parametrize(("names", "code"), [(NAMES, 3), (("whole", "wrong", "dies"), 1), (("whole", "after"), 0)])
+def test_whatever_a_section_does_the_report_is_whole_judged_and_on_disk(
+    names: Sequence[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk = []
+
+    def apart(chosen: dict[str, Section], emit: Emit) -> dict[str, Any]:
+        def looked_at(name: str, row: Row) -> None:
+            emit(name, row)
+            on_disk.append(len(json.loads((tmp_path / "rehearsal.json").read_text())["rows"]))
+
+        return run_apart(chosen, looked_at, time.monotonic() + 100, planted_sections.child)
+
+    monkeypatch.setattr(command, "sections", lambda rehearse: planted(names))
+    monkeypatch.setattr(command, "run_here", apart)
+    assert main(["--rehearse", "--out", str(tmp_path)]) == code
+    made = json.loads((tmp_path / "rehearsal.json").read_text())
+    assert on_disk == list(range(1, len(names) + 1))  # each row before the next one came
+    assert sorted(row["work"] for row in made["rows"]) == sorted(names)
+    assert made["complete"] is True
+    assert len(made["targets"]) == len(TARGETS)
+    if code == 3:
+        assert {name: outcome.get("error") for name, outcome in made["sections"].items()} == OUTCOMES
+
+
+def test_time_counts_from_the_start_of_the_process() -> None:
+    code = "import time; time.sleep(1); from kernels.bench.measure.machine import process_seconds as s; print(s())"
     start = time.monotonic()
-    outcomes = run_apart(chosen, lambda name, row: rows.append((name, row)), start + 100, planted_sections.child)
-    assert time.monotonic() - start < 60
-    assert sorted(rows) == sorted((name, {"work": name}) for name in names)
-    assert {name: outcome.get("error") for name, outcome in outcomes.items()} == {
-        "whole": None,
-        "dies": "its process died with exit code 11",
-        "hangs": "stopped after 4 s",
-        "fails": "RuntimeError: planted",
-        "after": None,
-    }
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 1 < float(said) < time.monotonic() - start + 0.1
 
 
 def test_what_is_past_the_deadline_is_not_begun() -> None:

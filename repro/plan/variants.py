@@ -75,17 +75,7 @@ _ATTEMPTS = {
     "twice_the_epochs": Variant("twice the epochs", {"train.epochs": 12}, "offline"),
     "catr_and_faces": Variant("CATR caption and faces", {"data.proxy_fields": ["caption", "faces"]}, "offline"),
     "caption_only": Variant("caption without faces", {"data.proxy_fields": ["caption"]}, "offline"),
-}
-
-_DESCRIBED = {"data.proxy_fields": ["description"]}
-_DESCRIPTIONS = {  # which only Twitter-2017 has
-    "full_description": Variant("CLAMP, long description", _DESCRIBED, "offline", "twitter2017"),
-    "single_cross_attention_description": Variant(
-        "single cross-attention baseline, long description",
-        {"model.architecture": "single_cross_attention", **_DESCRIBED},
-        "offline",
-        "twitter2017",
-    ),
+    "long_description": Variant("long description", {"data.proxy_fields": ["description"]}, "offline", "twitter2017"),
 }
 
 SWEPT_SYSTEMS = ("full", "no_paf", "no_mcl", "no_ama")
@@ -112,13 +102,13 @@ _SWEEP = {
     for system in SWEPT_SYSTEMS
 }
 
-VARIANTS: dict[str, Variant] = _PARTS | _BASELINES | _SETTINGS | _ATTEMPTS | _DESCRIPTIONS | _SWEEP
+VARIANTS: dict[str, Variant] = _PARTS | _BASELINES | _SETTINGS | _ATTEMPTS | _SWEEP
 
 SUITE = (*_PARTS, *_BASELINES)  # what is compared with CLAMP, on the same data and trials
 STANDING = tuple(name for name in VARIANTS if name not in _SWEEP)  # all on their profile's own data
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "main": ("full", *_BASELINES, *_DESCRIPTIONS),
+    "main": ("full", *_BASELINES),
     "baselines": tuple(_BASELINES),
     "ablations": (*_PARTS, "text_only"),
     "sensitivity": tuple(_SETTINGS),

@@ -6,6 +6,7 @@ from repro.evidence.by_seed import f1_lost_under, f1_under
 from repro.evidence.cells import PLACES, Cell, Place
 from repro.evidence.evidence import Evidence
 from repro.evidence.stats import summarise
+from repro.plan.variants import SUITE
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import Table
 from repro.report.table_rows import TextRow, evaluated, frame_by_place, place_title
@@ -13,7 +14,6 @@ from repro.report.tables.results.under_conditions import (
     FALL_NOTE,
     applicable,
     averaged,
-    systems,
     unchanged_f1,
     why_nothing,
 )
@@ -43,12 +43,10 @@ def domain_shift(evidence: Evidence) -> Table:
         about="Every system is trained and selected on its own data set and tested on tweets of another kind: the "
         "other Twitter data set, or generated tweets with clauses, looks or numbers of distractors not seen before.",
         findings=tuple(_finding(evidence, place) for place in PLACES),
-        frame=frame_by_place(evidence, columns, row, systems, evaluated),
+        frame=frame_by_place(evidence, columns, row, n=evaluated),
         footer=(
             FALL_NOTE,
-            "In profile `offline` a system of long descriptions reads caption and faces of the other Twitter data set, "
-            "which has no descriptions. Part of any fall is that the other test split is harder or easier, so systems "
-            "are compared, not data sets.",
+            "Part of any fall is that the other test split is harder or easier: systems are compared, not data sets.",
             SELECTION,
             *provenance_footer(list(evidence.grouped.values()), evidence.marks),
         ),
@@ -59,7 +57,7 @@ def _finding(evidence: Evidence, place: Place) -> str:
     block, parts = evidence.block(place), []
     full = block.get("full")
     for condition, label in applicable(evidence, place, "shift").items() if full else []:
-        by_variant = {v: list(f1_under(block[v], condition).values()) for v in systems(place) if v in block}
+        by_variant = {v: list(f1_under(block[v], condition).values()) for v in SUITE if v in block}
         means = {v: summarise(f1).mean for v, f1 in by_variant.items() if f1}
         if "full" not in means:
             continue

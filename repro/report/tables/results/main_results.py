@@ -40,8 +40,6 @@ _MEASURED: dict[str, Callable[[Cell], str]] = {
 }
 _IN_WORDS = {
     "full": "CLAMP",
-    "full_description": "CLAMP with long descriptions",
-    "single_cross_attention_description": "a single cross-attention with long descriptions",
     "single_cross_attention": "a single cross-attention",
     "cmmt": "a simplified CMMT",
     "dtca": "a simplified DTCA",

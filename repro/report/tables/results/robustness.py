@@ -16,7 +16,6 @@ from repro.report.tables.results.under_conditions import (
     FALL_NOTE,
     applicable,
     averaged,
-    systems,
     unchanged_f1,
     why_nothing,
 )
@@ -46,7 +45,7 @@ def robustness(evidence: Evidence) -> Table:
         about="The test tweets keep their annotation and lose something: the image, its sharpness, parts of its "
         "description, or letters of the words. A system that uses the image falls when it is given another tweet's.",
         findings=tuple(image_use_sentences(evidence)),
-        frame=frame_by_place(evidence, columns, row, systems, evaluated),
+        frame=frame_by_place(evidence, columns, row, n=evaluated),
         footer=(
             FALL_NOTE,
             f"{_told_by_images(evidence)}In the profile offline the image is the text that tools said of it.",

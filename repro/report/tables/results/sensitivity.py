@@ -22,7 +22,7 @@ _NEIGHBOURS = ("full", "one_stage", "no_pyramid", "no_prior")
 def settings_of(place: Place) -> tuple[str, ...]:
     """CLAMP first, then what it is compared with there."""
     if place[0] == "offline":
-        return ("full", *GROUPS["attempts"], "full_description")
+        return ("full", *GROUPS["attempts"])
     return tuple(v for v in VARIANTS if v in (*_NEIGHBOURS, *GROUPS["sensitivity"]))
 
 

@@ -8,12 +8,10 @@ from clamp.config import Config, DataConfig
 from repro.evaluate.conditions import Group, conditions
 from repro.evidence.cells import Block, Cell, Place
 from repro.evidence.evidence import Evidence
-from repro.plan.variants import SUITE
 from repro.report.table_rows import evaluated
 from repro.report.wording import NOT_EVALUATED, NOT_RUN, mean_and_sd, of_fewer
 from repro.run.other_data_set import OTHER_DATA_SET
 
-_DESCRIBED = ("full_description", "single_cross_attention_description")
 FALL_NOTE = (
     "A fall is F1 on the unchanged test split minus F1 under the condition, by the same checkpoint: mean ± standard "
     "deviation over the n seeds that were evaluated, in points. Every system sees the same changed tweets. Blank: it "
@@ -35,11 +33,6 @@ def applicable(evidence: Evidence, place: Place, group: Group) -> dict[str, str]
     cells = evidence.block(place).values()
     seen = {name for cell in cells for e in cell.evaluations for name in e.evaluation.conditions}
     return {name: label for name, label in labels(group).items() if name in seen or not seen}
-
-
-def systems(place: Place) -> tuple[str, ...]:
-    """The variants that have a row at every place."""
-    return (*SUITE, *_DESCRIBED)
 
 
 def unchanged_f1(cell: Cell) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from clamp.config import SyntheticConfig
 from clamp.data import SPLITS, Tweet, generate_synthetic
 from clamp.data.schema import Polarity
-from clamp.data.synthetic import IMAGE_SIZE
+from clamp.data.synthetic import IMAGE_SIZE, Redraw
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,12 @@ def redrawn_tweets(config: SyntheticConfig, count: int) -> tuple[list[Tweet], li
     tweets = first_test_tweets(config, count)
     # told by the image, an aspect's mouth shows its polarity, whoever told it before: the rest of the scene is the same
     as_annotated = _generated(config, count, 1.0)
-    otherwise = _generated(config, count, 1.0, "mentioned")
-    distracting = _generated(config, count, config.image_told_share, "distractors")
+    otherwise = _generated(config, count, 1.0, "mouths")
     changed: list[Redrawn] = []
     for number, tweet in enumerate(tweets):
         changed += _aspects_redrawn(number, tweet, [otherwise[number], as_annotated[number]])
         if tweet.distractors:
-            changed.append(Redrawn(number, replace(tweet, image=distracting[number].image)))
+            changed.append(Redrawn(number, _with_cells(tweet, tweet.distractors, otherwise[number])))
     return tweets, changed
 
 
@@ -55,7 +53,7 @@ def _generated(
     config: SyntheticConfig,
     count: int,
     image_told_share: float,
-    redraw: Literal["nothing", "mentioned", "distractors"] = "nothing",
+    redraw: Redraw = "nothing",
 ) -> list[Tweet]:
     stream = np.random.SeedSequence(config.seed).spawn(len(SPLITS))[SPLITS.index("test")]
     tweets = generate_synthetic(
@@ -69,15 +67,24 @@ def _aspects_redrawn(number: int, tweet: Tweet, donors: list[Tweet]) -> Iterator
     """One for each aspect: its cell alone from the first donor where that cell is not what it was."""
     for position, aspect in enumerate(tweet.aspects):
         assert aspect.region is not None
-        row, column = divmod(aspect.region, tweet.cells)
-        side = IMAGE_SIZE // tweet.cells
-        cell = np.s_[row * side : (row + 1) * side, column * side : (column + 1) * side]
         for donor in donors:
-            assert isinstance(tweet.image, np.ndarray)
-            assert isinstance(donor.image, np.ndarray)
-            if not np.array_equal(donor.image[cell], tweet.image[cell]):
-                image = tweet.image.copy()
-                image[cell] = donor.image[cell]
-                shows = donor.aspects[position].polarity
-                yield Redrawn(number, replace(tweet, image=image), position, shows)
+            changed = _with_cells(tweet, [aspect.region], donor)
+            if not np.array_equal(_pixels(changed), _pixels(tweet)):
+                yield Redrawn(number, changed, position, donor.aspects[position].polarity)
                 break
+
+
+def _with_cells(tweet: Tweet, cells: Iterable[int], donor: Tweet) -> Tweet:
+    """The tweet with these cells of its image taken from that of another one."""
+    image = _pixels(tweet).copy()
+    side = IMAGE_SIZE // tweet.cells
+    for cell in cells:
+        row, column = divmod(cell, tweet.cells)
+        window = np.s_[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        image[window] = _pixels(donor)[window]
+    return replace(tweet, image=image)
+
+
+def _pixels(tweet: Tweet) -> np.ndarray:
+    assert isinstance(tweet.image, np.ndarray)
+    return tweet.image

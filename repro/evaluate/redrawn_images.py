@@ -1,9 +1,10 @@
-"""Counterfactual images: generated test tweets of which one figure's mouth, or all distractors', is another one."""
+"""Counterfactual images: generated test tweets of which a figure's mouth or badge, or all distractors', is another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -15,15 +16,19 @@ from clamp.data.synthetic import IMAGE_SIZE, Redraw
 
 @dataclass(frozen=True)
 class Redrawn:
-    """Tweet number `of` with its image redrawn: the mouth of its aspect number `aspect`, or all distractors' (None).
+    """Tweet number `of` with its image redrawn for its aspect number `aspect`, or the mouths of all distractors (None).
 
-    `shows` is the polarity of the aspect's mouth now. Words and annotation are as they were.
+    `shows` is the polarity that the image tells of the aspect now: with one look the aspect's own mouth. Words and
+    annotation are as they were.
     """
 
     of: int
     tweet: Tweet
     aspect: int | None = None
     shows: Polarity | None = None
+
+
+TwoLookKind = Literal["named_mouth", "badge", "own_mouth"]
 
 
 def redrawn_tweets(config: SyntheticConfig, count: int) -> tuple[list[Tweet], list[Redrawn]]:
@@ -44,6 +49,33 @@ def redrawn_tweets(config: SyntheticConfig, count: int) -> tuple[list[Tweet], li
     return tweets, changed
 
 
+def redrawn_two_looks(config: SyntheticConfig, count: int) -> tuple[list[Tweet], dict[TwoLookKind, list[Redrawn]]]:
+    """The first `count` tweets of the test split, and for each aspect that the image tells up to three counterfactuals.
+
+    "named_mouth": the figure that the aspect's own one names has another mouth. "badge": the aspect's figure names
+    another figure, one with another mouth, or else there is none. "own_mouth": the aspect's figure itself has another
+    mouth, which tells nothing of it. All else is as it was, the other figures' badges too.
+    """
+    tweets = first_test_tweets(config, count)
+    mouths, badges = (_generated(config, count, config.image_told_share, redraw) for redraw in ("mouths", "badges"))
+    changed: dict[TwoLookKind, list[Redrawn]] = {"named_mouth": [], "badge": [], "own_mouth": []}
+    for number, (tweet, with_mouths, with_badges) in enumerate(zip(tweets, mouths, badges, strict=True)):
+        for position, aspect in enumerate(tweet.aspects):
+            if aspect.told_by != "image":
+                continue
+            assert aspect.region is not None
+            assert aspect.second_region is not None
+            new_mouth, new_badge = (donor.aspects[position].polarity for donor in (with_mouths, with_badges))
+            of_named = _with_cells(tweet, [aspect.second_region], with_mouths)
+            changed["named_mouth"].append(Redrawn(number, of_named, position, new_mouth))
+            of_own = _with_cells(tweet, [aspect.region], with_mouths)
+            changed["own_mouth"].append(Redrawn(number, of_own, position, aspect.polarity))
+            if new_badge != aspect.polarity:
+                of_badge = _with_cells(tweet, [aspect.region], with_badges)
+                changed["badge"].append(Redrawn(number, of_badge, position, new_badge))
+    return tweets, changed
+
+
 def first_test_tweets(config: SyntheticConfig, count: int) -> list[Tweet]:
     """The first tweets of the test split, without generating what comes after them; with their images."""
     return _generated(config, count, config.image_told_share)
@@ -58,7 +90,7 @@ def _generated(
     stream = np.random.SeedSequence(config.seed).spawn(len(SPLITS))[SPLITS.index("test")]
     tweets = generate_synthetic(
         count, stream, image_told_share=image_told_share, distractors=config.distractors, cells=config.cells,
-        noise=config.noise, redraw=redraw, id_prefix="test-",
+        noise=config.noise, looks=config.looks, redraw=redraw, id_prefix="test-",
     )  # fmt: skip
     return [replace(tweet, proxy=None) for tweet in tweets]
 

@@ -42,6 +42,7 @@ class SyntheticConfig:
     distractors: int = Field(default=2, ge=0)  # entities in the image that the tweet does not mention
     cells: int = Field(default=4, ge=2, le=8)  # cells a side of the image's grid
     noise: float = Field(default=16.0, ge=0.0)  # standard deviation of pixel noise, in grey levels of 255
+    looks: int = Field(default=1, ge=1, le=2)  # 2: the mouth that counts is on another figure, which a badge names
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -31,10 +31,14 @@ UNIFORM = np.full(len(POLARITIES), 1 / len(POLARITIES))
 
 @dataclass
 class StagePointing:
-    """Where one stage looked for image-told aspects: hits of the argmax, and the mass on distractors."""
+    """Where one stage looked for image-told aspects: hits of the argmax, and the mass on distractors.
+
+    `second_hits` count the cell of the figure that the aspect's own one names, where two looks are needed.
+    """
 
     level: Level
     hits: list[float] = field(default_factory=list)
+    second_hits: list[float] = field(default_factory=list)
     distractor_mass: list[float] = field(default_factory=list)
 
 
@@ -119,6 +123,8 @@ def _point(stages: list[StagePointing], output: Output, batch: Batch) -> None:
                 mass_R = attention_BTR[b, aspect.start : aspect.end].mean(axis=0)
                 looked_at = covered[int(mass_R.argmax())]
                 record.hits.append((aspect.region in looked_at) / len(looked_at))
+                if aspect.second_region is not None:
+                    record.second_hits.append((aspect.second_region in looked_at) / len(looked_at))
                 record.distractor_mass.append(float((mass_R * share_R).sum()))
 
 
@@ -165,6 +171,7 @@ def _pointing_report(stages: list[StagePointing]) -> list[dict[str, Any]] | None
         {
             "level": stage.level,
             "pointing": float(np.mean(stage.hits)),
+            "second_pointing": float(np.mean(stage.second_hits)) if stage.second_hits else None,
             "n": len(stage.hits),
             "distractor_mass": float(np.mean(stage.distractor_mass)),
         }

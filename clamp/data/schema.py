@@ -25,7 +25,8 @@ class Aspect:
     """An aspect term: words[start:end], and the polarity expressed towards it.
 
     `region` and `told_by` are known for generated tweets only: the image cell (row-major) that shows the entity, and
-    whether the words or that cell tell the polarity.
+    whether the words or the image tell the polarity. `second_region` is the cell of the figure that the entity's badge
+    names, in tweets that need two looks: there its mouth tells what the image tells.
     """
 
     start: int
@@ -33,6 +34,7 @@ class Aspect:
     polarity: Polarity
     region: int | None = None
     told_by: Literal["text", "image"] | None = None
+    second_region: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Tweet:
     """One tweet. `image` is pixels (H, W, 3) uint8, a readable file, or None where there is no usable image.
 
     `proxy` is what independent tools said of the image, sentence by sentence; `distractors` are the cells of entities
-    that the tweet does not mention, of an image of `cells` x `cells` (generated tweets only).
+    that the tweet does not mention and whose mouth tells none of its aspects, of an image of `cells` x `cells`
+    (generated tweets only).
     """
 
     id: str

@@ -39,6 +39,7 @@ def _synthetic(config: SyntheticConfig) -> dict[str, list[Tweet]]:
             distractors=config.distractors,
             cells=config.cells,
             noise=config.noise,
+            looks=config.looks,
             id_prefix=f"{split}-",
         )
         for split, size, seed in zip(SPLITS, sizes, seeds, strict=True)

@@ -1,4 +1,4 @@
-"""Coloured shapes with a mouth: what the entities of generated images look like."""
+"""Coloured shapes with a mouth, and badges for them: what the entities of generated images look like."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ _MOUTH_STROKE: dict[Look, float] = {"usual": 0.11, "unseen": 0.09}
 _SHADE = 0.8  # of the unseen look's colours: the nearest two stay further apart than a shade moves one
 _THINNEST_STROKE = 1.2  # pixels; a thinner one fades on 8-pixel cells
 _OVERSAMPLING = 8
+_BADGE = 0.3  # side of a badge, as a share of the sprite
+_HIGH_MOUTH = 0.45  # with its centre above this a mouth reaches into the upper corner
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
@@ -78,9 +80,13 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in points]
 
 
+def _fill(colour: str, look: Look) -> tuple[int, ...]:
+    return COLOURS[colour] if look == "usual" else tuple(round(_SHADE * level) for level in COLOURS[colour])
+
+
 def _draw(size: int, colour: str, shape: str, polarity: Polarity, look: Look) -> np.ndarray:
     """One sprite, (size, size, 4) uint8 RGBA."""
-    fill = COLOURS[colour] if look == "usual" else tuple(round(_SHADE * level) for level in COLOURS[colour])
+    fill = _fill(colour, look)
     scale = size * _OVERSAMPLING
     canvas = Image.new("RGBA", (scale, scale), (*fill, 0))
     pen = ImageDraw.Draw(canvas)
@@ -107,3 +113,17 @@ def sprites(size: int, look: Look = "usual") -> tuple[np.ndarray, np.ndarray]:
     paint, remainder = rgba[..., :3] * coverage, 1.0 - coverage
     paint.flags.writeable = remainder.flags.writeable = False  # the cache hands the same arrays to everybody
     return paint, remainder
+
+
+@lru_cache(maxsize=8)
+def badges(size: int, look: Look = "usual") -> tuple[np.ndarray, tuple[tuple[slice, slice], ...]]:
+    """Badges on sprites of `size` pixels a side: plain squares at the right, in the corner that the mouth leaves free.
+
+    Returns their colours, (colours, 3) float32 in 0..255, the same as the figures' own in that look, and by shape the
+    rows and columns of a sprite that a badge covers; in the order of COLOURS and SHAPES.
+    """
+    fills = np.array([_fill(colour, look) for colour in COLOURS], dtype=np.float32)
+    fills.flags.writeable = False
+    side = round(_BADGE * size)
+    upper, lower, right = slice(0, side), slice(size - side, size), slice(size - side, size)
+    return fills, tuple((lower if mouth < _HIGH_MOUTH else upper, right) for mouth in SHAPES.values())

@@ -1,8 +1,10 @@
 """Generated tweets whose every aspect has a known polarity, a known image cell, and a known teller: words or picture.
 
 An entity is a colour word and a shape word, and in the image that coloured shape with a mouth: smile POS, flat NEU,
-frown NEG. The words tell an aspect's polarity, or say only that it can be seen: then its mouth is the sole evidence.
-A caption names the figures, not their mouths. docs/synthetic.md has the grammar and the bounds that follow from it.
+frown NEG. The words tell an aspect's polarity, or say only that it can be seen: then a mouth is the sole evidence. With
+one look that is the aspect's own mouth; with two it is the mouth of another figure, which the aspect's own figure names
+by a badge in that figure's colour. A caption names the figures, not their mouths. docs/synthetic.md has the grammar and
+the bounds that follow from it.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import numpy as np
 
 from clamp.config import ConfigError
 from clamp.data.schema import POLARITIES, Aspect, Polarity, Tweet
-from clamp.data.sprites import COLOURS, SHAPES, Look, sprites
+from clamp.data.sprites import COLOURS, SHAPES, Look, badges, sprites
 
 IMAGE_SIZE = 64  # pixels a side
 MAX_ASPECTS = 3
 WORD_RANGE = (8, 20)
 
-Redraw = Literal["nothing", "mentioned", "distractors"]
+Redraw = Literal["nothing", "mouths", "badges"]
 
 POLARITY_WORDS: dict[Polarity, tuple[str, ...]] = {
     "POS": ("lovely", "superb", "brilliant", "wonderful", "excellent", "delightful"),
@@ -135,21 +137,33 @@ def _write(
     return words, starts
 
 
-def _paint(
-    rng: np.random.Generator, cells: int, noise: float, look: Look, shown: Sequence[tuple[int, int, int, int]]
-) -> np.ndarray:
-    """An image of (cell, colour, shape, mouth) entities on a grey ground, (64, 64, 3) uint8."""
+@dataclass(frozen=True)
+class _Figure:
+    """What an image shows in a cell: indices of its colour, shape and mouth, and of the colour of its badge if any."""
+
+    cell: int
+    colour: int
+    shape: int
+    mouth: int
+    badge: int | None
+
+
+def _paint(rng: np.random.Generator, cells: int, noise: float, look: Look, shown: Sequence[_Figure]) -> np.ndarray:
+    """An image of these figures on a grey ground, (64, 64, 3) uint8."""
     cell_size = IMAGE_SIZE // cells
-    play = cell_size // 8  # pixels by which an entity may be off
+    play = cell_size // 8  # pixels by which a figure may be off
     size = cell_size - play
     paint, remainder = sprites(size, look)
+    badge_paint, badge_corners = badges(size, look)
     image = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), rng.uniform(90.0, 165.0), dtype=np.float32)
-    for cell, colour, shape, mouth in shown:
-        top = cell // cells * cell_size + int(rng.integers(play + 1))
-        left = cell % cells * cell_size + int(rng.integers(play + 1))
+    for figure in shown:
+        top = figure.cell // cells * cell_size + int(rng.integers(play + 1))
+        left = figure.cell % cells * cell_size + int(rng.integers(play + 1))
         window = image[top : top + size, left : left + size]
-        window *= remainder[colour, shape, mouth]
-        window += paint[colour, shape, mouth]
+        window *= remainder[figure.colour, figure.shape, figure.mouth]
+        window += paint[figure.colour, figure.shape, figure.mouth]
+        if figure.badge is not None:
+            window[badge_corners[figure.shape]] = badge_paint[figure.badge]
     # Drawn at any level, so that the same seed shows the same scenes whatever the noise.
     image += np.float32(noise) * rng.standard_normal(image.shape, dtype=np.float32)
     return np.clip(np.rint(image, out=image), 0.0, 255.0, out=image).astype(np.uint8)
@@ -171,44 +185,75 @@ class _Settings:
     distractors: int
     cells: int
     noise: float
+    looks: int
     clauses: Sequence[Sequence[str]]
     look: Look
     redraw: Redraw
 
 
+def _appearances(rng: np.random.Generator, visible: int, looks: int) -> tuple[list[int], list[int]]:
+    """Colours and shapes of the visible figures: no two the same, with two looks no two of one colour."""
+    if looks == 2:  # a badge has nothing but a colour to name a figure by
+        colours, shapes = rng.permutation(len(COLOURS))[:visible], rng.integers(len(SHAPES), size=visible)
+    else:
+        colours, shapes = np.divmod(rng.permutation(len(COLOURS) * len(SHAPES))[:visible], len(SHAPES))
+    return colours.tolist(), shapes.tolist()
+
+
+def _named(rng: np.random.Generator, visible: int) -> list[int]:
+    """Which figure the badge of each names: the next on a random cycle through them all."""
+    cycle = rng.permutation(visible)
+    named = np.empty_like(cycle)
+    named[cycle] = np.roll(cycle, -1)
+    named_by_figure: list[int] = named.tolist()
+    return named_by_figure
+
+
 def _tweet(rng: np.random.Generator, name: str, settings: _Settings) -> Tweet:
     count = int(rng.integers(1, MAX_ASPECTS + 1))
     visible = count + settings.distractors
-    codes = rng.permutation(len(COLOURS) * len(SHAPES))[:visible]
-    colours, shapes = (codes // len(SHAPES)).tolist(), (codes % len(SHAPES)).tolist()
+    colours, shapes = _appearances(rng, visible, settings.looks)
     places = rng.permutation(settings.cells**2)[:visible].tolist()
     mouths = rng.integers(len(POLARITIES), size=visible).tolist()
     labels = rng.integers(len(POLARITIES), size=count).tolist()
     by_image = (rng.random(count) < settings.image_told_share).tolist()
+    named = _named(rng, visible) if settings.looks == 2 else None
 
     # After all draws, so that the rest of the scene and every word stay what they were.
-    for i in range(count):
-        if by_image[i]:
-            labels[i] = _other(labels[i]) if settings.redraw == "mentioned" else labels[i]
-            mouths[i] = labels[i]
-    if settings.redraw == "distractors":
-        mouths[count:] = map(_other, mouths[count:])
+    told = [i for i in range(count) if by_image[i]]
+    tellers = named or list(range(visible))  # of each figure: whose mouth it takes
+    for i in told:
+        mouths[tellers[i]] = labels[i]
+    if settings.redraw == "mouths":
+        mouths = [_other(mouth) for mouth in mouths]
+    if settings.redraw == "badges":  # the cycle the other way round
+        named = tellers = [tellers.index(i) for i in range(visible)]
+    for i in told:
+        labels[i] = mouths[tellers[i]]
+
     entities = [(_COLOUR_WORDS[colour], _SHAPE_WORDS[shape]) for colour, shape in zip(colours, shapes, strict=True)]
     polarities = [POLARITIES[label] for label in labels]
     words_on = [UNTOLD_WORDS if by_image[i] else POLARITY_WORDS[polarities[i]] for i in range(count)]
     words, starts = _write(rng, entities[:count], words_on, settings.clauses)
-    told_by: list[Literal["text", "image"]] = ["image" if told else "text" for told in by_image]
+    badge_colours = [None] * visible if named is None else [colours[other] for other in named]
+    figures = map(_Figure, places, colours, shapes, mouths, badge_colours)
     return Tweet(
         id=name,
         words=tuple(words),
         aspects=tuple(
-            Aspect(starts[i], starts[i] + 2, polarities[i], region=places[i], told_by=told_by[i]) for i in range(count)
+            Aspect(
+                starts[i],
+                starts[i] + 2,
+                polarities[i],
+                region=places[i],
+                told_by="image" if by_image[i] else "text",
+                second_region=None if named is None else places[named[i]],
+            )
+            for i in range(count)
         ),
-        image=_paint(
-            rng, settings.cells, settings.noise, settings.look, list(zip(places, colours, shapes, mouths, strict=True))
-        ),
+        image=_paint(rng, settings.cells, settings.noise, settings.look, list(figures)),
         proxy=(_caption(entities, places),),
-        distractors=tuple(places[count:]),
+        distractors=tuple(places[j] for j in range(count, visible) if j not in {tellers[i] for i in told}),
         cells=settings.cells,
     )
 
@@ -216,6 +261,23 @@ def _tweet(rng: np.random.Generator, name: str, settings: _Settings) -> Tweet:
 def _other(polarity: int) -> int:
     """Another polarity than this one, by index; every one of them in turn."""
     return (polarity + 1) % len(POLARITIES)
+
+
+def _check(settings: _Settings) -> None:
+    """ConfigError where there is no room, or no way to name a figure."""
+    cells, distractors, nameable = settings.cells, settings.distractors, len(COLOURS) - MAX_ASPECTS
+    reason = None
+    if MAX_ASPECTS + distractors > cells * cells:
+        shown = f"{MAX_ASPECTS} aspects and {distractors} distractors"
+        reason = f"distractors: {shown} do not fit into {cells} x {cells} cells"
+    elif settings.looks not in (1, 2):
+        reason = f"looks: {settings.looks} is neither 1 nor 2"
+    elif settings.looks == 2 and not 1 <= distractors <= nameable:
+        reason = f"distractors: {distractors}, where two looks need 1 to {nameable}: figures of {len(COLOURS)} colours"
+    elif settings.redraw == "badges" and settings.looks != 2:
+        reason = "redraw: with one look there are no badges"
+    if reason is not None:
+        raise ConfigError(f"synthetic data: {reason}")
 
 
 def generate_synthetic(
@@ -226,6 +288,7 @@ def generate_synthetic(
     distractors: int = 2,
     cells: int = 4,
     noise: float = 16.0,
+    looks: int = 1,
     clauses: Sequence[Sequence[str]] = CLAUSES,
     look: Look = "usual",
     redraw: Redraw = "nothing",
@@ -233,18 +296,20 @@ def generate_synthetic(
 ) -> list[Tweet]:
     """`n` tweets of 8 to 20 words with 1 to 3 aspects, and images (64, 64, 3) uint8 of cells x cells cells.
 
-    Each aspect is told by the image with probability `image_told_share`, else by the words; then the mouth in its cell
-    is drawn without regard to its polarity. `distractors` is how many entities an image shows beyond those that the
-    tweet mentions, `noise` the standard deviation of pixel noise in grey levels. The same arguments give the same
-    bytes, and a longer set starts with the shorter one. ConfigError if the entities do not fit into the image.
+    Each aspect is told by the image with probability `image_told_share`, else by the words, and then no mouth knows
+    anything of its polarity. `distractors` is how many entities an image shows beyond those that the tweet mentions,
+    `noise` the standard deviation of pixel noise in grey levels. With 1 of `looks` an aspect that the image tells has
+    the polarity of its own figure's mouth; with 2 every figure wears a badge in the colour of another one, no two the
+    same, and the mouth that counts is that of the figure which the aspect's own figure names. The same arguments give
+    the same bytes, and a longer set starts with the shorter one. ConfigError if the entities do not fit into the image,
+    or colours do not suffice to name them.
 
     For tests of what training never showed: other `clauses`, and the entities' other `look`. For counterfactuals, the
-    same tweets with some mouths redrawn as another polarity's and nothing else changed: "mentioned" those of aspects
-    that the image tells, whose annotated polarity follows; "distractors" those of the entities not mentioned.
+    same tweets with something redrawn, nothing else changed, and the annotation of what the image tells to match:
+    "mouths" has every mouth show another polarity, "badges" has them name figures along the cycle the other way round
+    (which of two figures is the same way).
     """
-    if MAX_ASPECTS + distractors > cells * cells:
-        reason = f"{MAX_ASPECTS} aspects and {distractors} distractors do not fit into {cells} x {cells} cells"
-        raise ConfigError(f"synthetic data: distractors: {reason}")
     rng = np.random.default_rng(seed)
-    settings = _Settings(image_told_share, distractors, cells, noise, clauses, look, redraw)
+    settings = _Settings(image_told_share, distractors, cells, noise, looks, clauses, look, redraw)
+    _check(settings)
     return [_tweet(rng, f"{id_prefix}{number:05d}", settings) for number in range(n)]

@@ -11,7 +11,7 @@ from clamp.data.collate import EncodedTweets
 from clamp.evaluate import predict
 from clamp.model import Tagger
 from clamp.tagging import Span
-from repro.evaluate.redrawn_images import Redrawn, redrawn_tweets
+from repro.evaluate.redrawn_images import Redrawn, redrawn_tweets, redrawn_two_looks
 from repro.records.evaluation import COUNTERFACTUAL_TWEETS
 
 Kind = Literal["own", "own_told_by_text", "another_aspect", "distractors"]
@@ -39,6 +39,30 @@ def counterfactuals(model: Tagger, config: SyntheticConfig, batch_size: int) -> 
                 found[kind]["unchanged"] += now == was
                 if kind == "own":
                     found[kind]["followed"] += now == redrawn.shows
+    return found
+
+
+def two_look_counterfactuals(model: Tagger, config: SyntheticConfig, batch_size: int) -> dict[str, dict[str, int]]:
+    """The same of tweets that need two looks: {"n", "unchanged", "followed"}, counts by kind of redrawing.
+
+    Over the aspects that the image tells and whose span was found before. Labels should follow a redrawn "named_mouth"
+    and a "badge" that names another figure; `followed` counts those that are what the image tells now. With another
+    "own_mouth" the image tells what it told, so that `followed` counts the labels that are right.
+    """
+    tweets, changed = redrawn_two_looks(config, min(COUNTERFACTUAL_TWEETS, config.test))
+    before = _spans(model, tweets, batch_size)
+    found: dict[str, dict[str, int]] = {}
+    for kind, of_kind in changed.items():
+        after = _spans(model, [redrawn.tweet for redrawn in of_kind], batch_size)
+        tally = found[kind] = {"n": 0, "unchanged": 0, "followed": 0}
+        for redrawn, spans in zip(of_kind, after, strict=True):
+            assert redrawn.aspect is not None
+            aspect = tweets[redrawn.of].aspects[redrawn.aspect]
+            was, now = (label_of(aspect, labelled) for labelled in (before[redrawn.of], spans))
+            if was is not None:
+                tally["n"] += 1
+                tally["unchanged"] += now == was
+                tally["followed"] += now == redrawn.shows
     return found
 
 

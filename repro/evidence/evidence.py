@@ -29,7 +29,8 @@ MAIN_PAIRS = [("full", name) for name in GROUPS["baselines"]]  # CLAMP against e
 class Evidence:
     """Cells by place, published figures, trials on dev, how rows are marked, and the number of resamples.
 
-    `swept` are the systems on generated tweets of other difficulty, which only the sweep's table and figure show;
+    `swept` are the systems on generated tweets of other difficulty, which only the sweep's table and figure show,
+    `two_looks` those on generated tweets that need two looks;
     `efficiency` and `operators` are the reports of what was measured of costs and of the kernels, by kind of device.
     Comparisons are adjusted over those of the table that shows them: the same two systems can have another p in another
     table, which holds other comparisons.
@@ -41,6 +42,7 @@ class Evidence:
     marks: Marks
     resamples: int = RESAMPLES
     swept: Block = field(default_factory=dict)
+    two_looks: Block = field(default_factory=dict)
     efficiency: Costs = field(default_factory=dict)
     operators: Operators = field(default_factory=dict)
 
@@ -48,8 +50,8 @@ class Evidence:
         return self.grouped.get(place, {})
 
     def everything(self, place: Place) -> Block:
-        """With the sweep's cells, which are the generated tweets'."""
-        return {**self.block(place), **(self.swept if place == GENERATED else {})}
+        """With the cells of the sweep and of two looks, which are the generated tweets'."""
+        return {**self.block(place), **(self.swept | self.two_looks if place == GENERATED else {})}
 
     @property
     def runs(self) -> int:
@@ -96,7 +98,9 @@ def gather(
     """What tables are made from. Rows of records made by sources other than `todays_hashes` are marked."""
     reported = pd.read_csv(_FOLDER / "reported.csv", dtype=str, keep_default_na=False)
     trials = trials or Trials()
-    swept = blocks(records, evaluations, GROUPS["sweep"]).get(GENERATED, {})
+    swept, two_looks = (
+        blocks(records, evaluations, GROUPS[group]).get(GENERATED, {}) for group in ("sweep", "two_looks")
+    )
     return Evidence(
         blocks(records, evaluations),
         reported,
@@ -104,6 +108,7 @@ def gather(
         Marks(todays_hashes, trials),
         resamples,
         swept,
+        two_looks,
         efficiency or {},
         operators or {},
     )

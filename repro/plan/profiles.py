@@ -112,7 +112,7 @@ PROFILES: dict[str, Profile] = {
         "generated tweets, tiny encoders from scratch; no download, any laptop",
         synthetic_config,
         {"synthetic": {v: 3 if v in _SEVERAL_SEEDS else 1 for v in SUITE if v not in _ON_REQUEST}},
-        dict.fromkeys((*GROUPS["sensitivity"], *GROUPS["sweep"]), 1) | dict.fromkeys(SUITE, 3),
+        dict.fromkeys((*GROUPS["sensitivity"], *GROUPS["sweep"], *GROUPS["two_looks"]), 1) | dict.fromkeys(SUITE, 3),
     ),
     "offline": Profile(
         "real tweets with a visual proxy, MiniLM from a PyPI wheel; CPU",

@@ -102,10 +102,34 @@ _SWEEP = {
     for system in SWEPT_SYSTEMS
 }
 
-VARIANTS: dict[str, Variant] = _PARTS | _BASELINES | _SETTINGS | _ATTEMPTS | _SWEEP
+TWO_LOOK_SYSTEMS = ("full", "no_paf", "one_stage", "two_stages", "four_stages", *_BASELINES)
+TWO_LOOK_EPOCHS = 14  # what has to be found out in two steps is found out late
+
+
+def two_look_name(system: str) -> str:
+    """The variant that is `system` on generated tweets whose mouths that count belong to other figures."""
+    return f"{system}_two_looks"
+
+
+_TWO_LOOKS = {
+    two_look_name(system): Variant(
+        f"{made.label}, two looks",
+        {
+            **made.overrides,
+            "data.synthetic.looks": 2,
+            "train.epochs": TWO_LOOK_EPOCHS,
+            "train.patience": TWO_LOOK_EPOCHS,
+        },
+        "synthetic",
+    )
+    for system, made in (_PARTS | _BASELINES | _SETTINGS).items()
+    if system in TWO_LOOK_SYSTEMS
+}
+
+VARIANTS: dict[str, Variant] = _PARTS | _BASELINES | _SETTINGS | _ATTEMPTS | _SWEEP | _TWO_LOOKS
 
 SUITE = (*_PARTS, *_BASELINES)  # what is compared with CLAMP, on the same data and trials
-STANDING = tuple(name for name in VARIANTS if name not in _SWEEP)  # all on their profile's own data
+STANDING = tuple(name for name in VARIANTS if name not in _SWEEP | _TWO_LOOKS)  # all on their profile's own data
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "main": ("full", *_BASELINES),
@@ -114,6 +138,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "sensitivity": tuple(_SETTINGS),
     "attempts": (*_ATTEMPTS, "no_mcl", "no_gate"),
     "sweep": tuple(_SWEEP),
+    "two_looks": tuple(two_look_name(system) for system in TWO_LOOK_SYSTEMS),
 }
 
 

@@ -60,6 +60,17 @@ class Counterfactuals(Part):
     distractors: Moved
 
 
+class TwoLookCounterfactuals(Part):
+    """Of tweets that need two looks, by what was redrawn: the mouth that counts, the badge that names it, or neither.
+
+    `followed` counts the labels that are what the image tells afterwards.
+    """
+
+    named_mouth: Moved
+    badge: Moved
+    own_mouth: Moved
+
+
 class LookedFor(Part):
     """An aspect whose attention was kept: words [start, end), its gold region, and what its polarity is told by."""
 
@@ -98,6 +109,7 @@ class Mechanism(Part):
     calibration: Calibration | None = None
     alignment: Alignment | None = None
     counterfactuals: Counterfactuals | None = None
+    two_looks: TwoLookCounterfactuals | None = None
     attention: list[AttentionMaps] | None = None
     examples: list[list[tuple[int, int, str]]] | None = None  # predicted spans of the tweets that the explorer shows
 

@@ -77,10 +77,15 @@ class Masc(Part):
 
 
 class StagePointing(Part):
-    """Where a stage of fusion looks, over `n` aspects that only the image tells."""
+    """Where a stage of fusion looks, over `n` aspects that only the image tells.
+
+    `pointing` is at the aspect's own figure, `second_pointing` at the one that its badge names, where two looks are
+    needed.
+    """
 
     level: str
     pointing: Real
+    second_pointing: Real | None = None
     n: int
     distractor_mass: Real
 

@@ -146,11 +146,31 @@ def test_pointing_by_hand() -> None:
     data = EncodedTweets(some, model.tokenizer, model.config)
     metrics = score(predict(model, data, pointing=True), some)
     assert metrics["pointing"] == [
-        {"level": "patch", "pointing": 0.5, "n": 2, "distractor_mass": pytest.approx(0.2 + 0.1)}
+        {
+            "level": "patch",
+            "pointing": 0.5,
+            "second_pointing": None,
+            "n": 2,
+            "distractor_mass": pytest.approx(0.2 + 0.1),
+        }
     ]
     assert score(predict(model, data), some)["pointing"] is None
     blind = Oracle(model.probabilities, attention)
     assert score(predict(blind, data, pointing=True), some)["pointing"] is None
+
+
+def test_pointing_of_two_looks_counts_the_own_figure_and_the_named_one() -> None:
+    own, named, neither = (
+        told(name, (Aspect(0, 1, "POS", region=region, told_by="image", second_region=second),))
+        for name, region, second in (("own", 3, 0), ("named", 1, 3), ("neither", 0, 2))
+    )
+    by_text = told("text", (Aspect(0, 1, "POS", region=0, told_by="text", second_region=3),))
+    some = [own, named, neither, replace(named, id="again"), by_text]
+    attention = {tweet.id: torch.tensor([0.1, 0.1, 0.1, 0.7]).expand(3, 4) for tweet in some}
+    model = SeeingOracle({tweet.id: rows(O, O, O) for tweet in some}, attention)
+    metrics = score(predict(model, EncodedTweets(some, model.tokenizer, model.config), pointing=True), some)
+    (stage,) = metrics["pointing"]
+    assert (stage["pointing"], stage["second_pointing"], stage["n"]) == (1 / 4, 2 / 4, 4)
 
 
 def test_an_aspect_that_truncation_cut_is_not_pointed_at() -> None:
@@ -160,7 +180,8 @@ def test_an_aspect_that_truncation_cut_is_not_pointed_at() -> None:
     attention = torch.tensor([0.1, 0.1, 0.1, 0.7]).expand(10, 4)
     model = SeeingOracle({"cut": rows(*[O] * 10)}, {"cut": attention}, max_tokens=8)
     metrics = score(predict(model, EncodedTweets([tweet], model.tokenizer, model.config), pointing=True), [tweet])
-    assert metrics["pointing"] == [{"level": "patch", "pointing": 1.0, "n": 1, "distractor_mass": pytest.approx(0.2)}]
+    (stage,) = metrics["pointing"]
+    assert (stage["pointing"], stage["n"], stage["distractor_mass"]) == (1.0, 1, pytest.approx(0.2))
 
 
 def test_every_stage_of_a_real_model_points() -> None:
@@ -193,7 +214,8 @@ def test_patches_lie_in_the_cells_that_they_show() -> None:
 
 
 def test_a_region_of_several_cells_scores_its_share() -> None:
-    tweet = told("shared", (Aspect(0, 1, "POS", region=3, told_by="image"),), cells=4, distractors=(0, 1))
+    by_image = Aspect(0, 1, "POS", region=3, told_by="image", second_region=9)
+    tweet = told("shared", (by_image,), cells=4, distractors=(0, 1))
     model = SeeingOracle({"shared": rows(O, O, O)}, {"shared": torch.full((3, 4), 0.25)})
     batch = batch_of(model, [tweet])
     output = model(batch, need_attention=True)
@@ -202,7 +224,7 @@ def test_a_region_of_several_cells_scores_its_share() -> None:
     output.stages[0].attention_BTR = torch.ones(1, 3, 1)
     model.forward = lambda batch, need_attention=False: output  # type: ignore[method-assign]
     metrics = score(predict(model, EncodedTweets([tweet], model.tokenizer, model.config), pointing=True), [tweet])
-    expected = {"level": "image", "pointing": 1 / 16, "n": 1, "distractor_mass": 2 / 16}
+    expected = {"level": "image", "pointing": 1 / 16, "second_pointing": 1 / 16, "n": 1, "distractor_mass": 2 / 16}
     assert metrics["pointing"] == [expected]
 
 

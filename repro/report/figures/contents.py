@@ -11,6 +11,7 @@ from repro.report.figures import (
     learning_curves,
     loss_weights,
     sweep,
+    two_looks,
 )
 from repro.report.figures.costs import (
     by_batch,
@@ -36,6 +37,7 @@ FIGURES: tuple[ReportFigure, ...] = (
     calibration.FIGURE,
     interference.FIGURE,
     sweep.FIGURE,
+    two_looks.FIGURE,
     f1_against_cost.FIGURE,
     by_batch.FIGURE,
     by_size.FIGURE,

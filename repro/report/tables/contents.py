@@ -14,6 +14,7 @@ from repro.report.tables.mechanism.counterfactuals import counterfactuals
 from repro.report.tables.mechanism.interference import interference
 from repro.report.tables.mechanism.noise_suppression import noise_suppression
 from repro.report.tables.mechanism.pointing import pointing
+from repro.report.tables.mechanism.two_looks import two_looks
 from repro.report.tables.results.ablations import ablations
 from repro.report.tables.results.claims import claims
 from repro.report.tables.results.domain_shift import domain_shift
@@ -44,6 +45,7 @@ TABLES: tuple[MakeTable, ...] = (
     noise_suppression,
     interference,
     sweep,
+    two_looks,
     scoring_rules,
     selection_rules,
     sensitivity,

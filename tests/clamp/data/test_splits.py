@@ -61,7 +61,7 @@ def test_the_manifest_is_the_same_without_the_tweets_and_without_their_images() 
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"noise": 5.0}, {"distractors": 5}, {"cells": 5}, {"image_told_share": 0.9}]
+    "change", [{"seed": 1}, {"noise": 5.0}, {"distractors": 5}, {"cells": 5}, {"image_told_share": 0.9}, {"looks": 2}]
 )
 def test_the_manifest_knows_every_knob(change: dict[str, float]) -> None:
     changed = data_manifest(replace(SMALL, synthetic=replace(SMALL.synthetic, **change)), None)

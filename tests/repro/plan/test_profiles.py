@@ -12,7 +12,19 @@ import pytest
 from clamp.baselines import ARCHITECTURES
 from clamp.config import ConfigError, override
 from repro.plan.profiles import PROFILES, Inputs, Run, plan
-from repro.plan.variants import GROUPS, SUITE, SWEPT_POINTS, SWEPT_SYSTEMS, VARIANTS, means_something, swept_name
+from repro.plan.variants import (
+    GROUPS,
+    STANDING,
+    SUITE,
+    SWEPT_POINTS,
+    SWEPT_SYSTEMS,
+    TWO_LOOK_EPOCHS,
+    TWO_LOOK_SYSTEMS,
+    VARIANTS,
+    means_something,
+    swept_name,
+    two_look_name,
+)
 
 INPUTS = Inputs({"train.json": "a"}, None, "s")
 THREE_SEEDS = {"full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single_cross_attention", "text_only"}
@@ -74,7 +86,8 @@ def test_every_variant_is_a_different_run(profile: str) -> None:
 
 
 def test_full_adds_other_settings_and_gives_every_ablation_and_baseline_three_seeds() -> None:
-    one = dict.fromkeys([("synthetic", v) for v in (*GROUPS["sensitivity"], *GROUPS["sweep"])], 1)
+    others = (*GROUPS["sensitivity"], *GROUPS["sweep"], *GROUPS["two_looks"])
+    one = dict.fromkeys([("synthetic", v) for v in others], 1)
     assert cells(plan("synthetic", full=True)) == one | {("synthetic", v): 3 for v in SUITE}
     offline = cells(plan("offline", full=True, datasets=["twitter2015"]))
     settings = {("twitter2015", v): 1 for v in ("half_encoder_rate", "double_encoder_rate", "twice_the_epochs")}
@@ -97,6 +110,19 @@ def test_the_sweep_turns_one_knob_of_the_generated_data_and_keeps_each_systems_o
     assert not set(GROUPS["sweep"]) & {run.variant for run in plan("synthetic")}
     with pytest.raises(ConfigError, match="nothing to run"):
         plan("paper", only=["sweep"])
+
+
+def test_two_looks_change_the_data_and_the_epochs_and_keep_each_systems_own_change() -> None:
+    for system in TWO_LOOK_SYSTEMS:
+        (usual,) = plan("synthetic", only=[system], seeds=1)
+        (run,) = plan("synthetic", only=[two_look_name(system)])
+        changes = {"data.synthetic.looks": 2, "train.epochs": TWO_LOOK_EPOCHS, "train.patience": TWO_LOOK_EPOCHS}
+        assert run.config == override(usual.config, changes, "test") != usual.config
+        assert VARIANTS[run.variant].label == f"{VARIANTS[system].label}, two looks"
+    assert not set(GROUPS["two_looks"]) & {run.variant for run in plan("synthetic")}
+    assert not set(GROUPS["two_looks"]) & {*STANDING, *SUITE, *GROUPS["main"], *GROUPS["ablations"]}
+    with pytest.raises(ConfigError, match="nothing to run"):
+        plan("paper", only=["two_looks"])
 
 
 def test_what_only_one_data_set_has_is_planned_nowhere_else() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from clamp.config import ModelConfig
+from clamp.metrics import scores_from_counts
 
 UNKNOWN = "not recorded"
 
@@ -83,7 +85,10 @@ _SCORES = (
 
 
 def model_card(config: ModelConfig, record: Mapping[str, Any] | None) -> str:
-    """The card of a model in Markdown; `record` is its run's result.json. What that does not say is "not recorded"."""
+    """The card of a model in Markdown; `record` is its run's result.json, of `clamp train` or of the experiments.
+
+    What that does not say is "not recorded".
+    """
 
     def recorded(*path: str) -> Any:
         value: Any = record
@@ -97,7 +102,7 @@ def model_card(config: ModelConfig, record: Mapping[str, Any] | None) -> str:
         architecture=config.architecture,
         text=_encoder(config.text.weights, config.text.architecture),
         vision=_vision(config, recorded("config", "data", "visual")),
-        images=_images(recorded("images")),
+        images=_images(recorded("images") or recorded("result", "images")),
         decoder=config.decoder,
         max_tokens=config.text.max_tokens,
         parameters=_cell(recorded("result", "cost", "parameters")),
@@ -117,8 +122,15 @@ def model_card(config: ModelConfig, record: Mapping[str, Any] | None) -> str:
 
 def _score_row(split: str, metrics: Any) -> str:
     reports = metrics if isinstance(metrics, Mapping) else {}
-    values = [(reports.get(report) or {}).get(name) for report, name in _SCORES]
+    values = [_scores(reports.get(report)).get(name) for report, name in _SCORES]
     return f"| {split} | " + " | ".join(map(_percent, values)) + " |"
+
+
+def _scores(report: Any) -> Mapping[str, Any]:
+    """By name; the experiments' records hold three counts, from which the others follow."""
+    if isinstance(report, list) and len(report) == 3:
+        return asdict(scores_from_counts([tuple(report)]))
+    return report if isinstance(report, Mapping) else {}
 
 
 def _encoder(weights: str | None, architecture: Mapping[str, Any] | None) -> str:
@@ -130,11 +142,11 @@ def _images(by_split: Any) -> str:
     """What became of the images of every split."""
     if not isinstance(by_split, Mapping) or not by_split:
         return UNKNOWN
-    told = [
-        f"{split}: {counts.get('read')} read, {counts.get('absent')} absent, {counts.get('unread')} unread"
+    told = {
+        split: ", ".join(f"{counts[what]} {what}" for what in ("read", "present", "absent", "unread") if what in counts)
         for split, counts in by_split.items()
-    ]
-    return _cell("; ".join(told))
+    }
+    return _cell("; ".join(f"{split}: {counted}" for split, counted in told.items()))
 
 
 def _vision(config: ModelConfig, visual: Any) -> str:

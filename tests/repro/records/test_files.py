@@ -16,6 +16,8 @@ from finished import evaluation_of, record_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clamp.config import ModelConfig
+from clamp.inference.model_card import model_card
 from repro.records.files import (
     StoreError,
     cell_text,
@@ -177,3 +179,15 @@ def test_what_a_record_must_not_hold_or_lack_is_named(
     with pytest.raises(StoreError, match=rf"^record\.json: not a whole record: {where}") as error:
         read_run(Path("record.json"))
     assert "\n" not in str(error.value)
+
+
+def test_a_models_card_reads_the_record_of_its_run(make_job: Callable[..., Job]) -> None:
+    """The record lies beside the model, packed as it is stored."""
+    job = make_job()
+    record = record_of(job)
+    write_record(job.result, record)
+    card = model_card(ModelConfig(), json.loads(job.result.read_text()))
+    joint, masc = record.result.metrics["test"].joint, record.result.metrics["test"].masc
+    assert f"| test | {100 * joint.precision:.1f} | {100 * joint.recall:.1f} | {100 * joint.f1:.1f} |" in card
+    assert f"| {100 * masc.accuracy:.1f} | {100 * masc.macro_f1:.1f} |" in card
+    assert "not recorded" not in card.partition("## Scores")[2]

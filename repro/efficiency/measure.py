@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from kernels.bench.measure.timing import explain
 from kernels.bench.report import write
 from repro.efficiency import profile
 from repro.efficiency.corpus import corpus_batches, passes
+from repro.efficiency.effort import CORPUS, FULL, LARGE, QUICK, SMALL, TRAINING, Effort
 from repro.efficiency.memory import peaks
 from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH, PROFILE_VARIANTS, SCHEMA
 from repro.efficiency.steps import infer, inference_parts, make_optimiser, train, training_parts
@@ -38,65 +38,6 @@ from repro.run import provenance
 from repro.run.source_hash import source_hash
 
 Row = dict[str, Any]
-SMALL, LARGE, TRAINING, CORPUS = 1, 32, 16, 16  # tweets in a batch
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long each section goes on, the batches of the latency, and whether anything is compiled."""
-
-    small: Rounds  # every system, at SMALL
-    large: Rounds  # every system, at LARGE
-    between: Rounds  # each batch between them
-    training: Rounds
-    sizes: Rounds  # each number of regions or tokens
-    parts: Rounds
-    compiled: Rounds
-    corpus: Rounds
-    profile: Rounds
-    batches: tuple[int, ...]
-    corpus_tweets: int
-    compiles: bool
-
-    def shortened(self, factor: float) -> Effort:
-        """For a device on which many more rounds fit into the same time."""
-        changes = {
-            field.name: Rounds(rounds.least, factor * rounds.seconds)
-            for field in fields(self)
-            if isinstance(rounds := getattr(self, field.name), Rounds)
-        }
-        return replace(self, **changes)  # type: ignore[arg-type]  # mypy reads one type into all fields
-
-
-FULL = Effort(  # some twenty-six minutes on two cores
-    small=Rounds(20, 45.0),
-    large=Rounds(2, 150.0),
-    between=Rounds(3, 5.0),
-    training=Rounds(2, 140.0),
-    sizes=Rounds(5, 3.0),
-    parts=Rounds(3, 5.0),
-    compiled=Rounds(3, 20.0),
-    corpus=Rounds(2, 0.0),
-    profile=Rounds(20, 5.0),
-    batches=(SMALL, 2, 4, 8, 16, LARGE),
-    corpus_tweets=32,
-    compiles=True,
-)
-_ONCE = Rounds(1, 0.0)
-QUICK = Effort(
-    small=_ONCE,
-    large=_ONCE,
-    between=_ONCE,
-    training=_ONCE,
-    sizes=_ONCE,
-    parts=_ONCE,
-    compiled=_ONCE,
-    corpus=_ONCE,
-    profile=_ONCE,
-    batches=(SMALL, 2, LARGE),
-    corpus_tweets=4,
-    compiles=False,
-)
 _ON_CUDA = 0.2
 _COMPILED = (  # what is compiled, for which texts, and the batch
     (FUSION_ALONE, ANY_LENGTH, SMALL),

@@ -89,7 +89,7 @@ def launch(jobs: Sequence[Job], processes: int, setting: Setting) -> list[Failur
     Raises StoreError when results cannot be written. Whatever ends this function ends the runs that it started; they
     resume when launched again.
     """
-    context = _fork_server(setting.train)
+    context = _fork_server(setting)
     waiting = list(reversed(jobs))
     active: dict[Connection, _Worker] = {}
     failures: list[Failure] = []
@@ -123,9 +123,10 @@ def launch(jobs: Sequence[Job], processes: int, setting: Setting) -> list[Failur
     return failures
 
 
-def _fork_server(train: str) -> ForkServerContext:
+def _fork_server(setting: Setting) -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([train.partition(":")[0], __name__, "torch"])
+    functions = (setting.train, setting.evaluate)
+    context.set_forkserver_preload([*(name.partition(":")[0] for name in functions), "repro.run.fork_server"])
     # Ctrl-C reaches every process of the terminal. Only this one may act on it: it ends the others. The resource
     # tracker comes first because its start would unblock the signal again.
     resource_tracker.ensure_running()

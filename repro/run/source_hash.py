@@ -11,9 +11,10 @@ import ast
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 TRAINING = "clamp.training.train"
 
@@ -41,13 +42,11 @@ def todays_hashes() -> tuple[str, str]:
     return hash_of(TRAINING, triton=False), hash_of(TRAINING, triton=True)
 
 
-@cache
 def hash_of(start: str, *, triton: bool) -> str:
     """16 hex digits of module `start` and what it imports of ours; comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
     for name, file in sorted(imported_modules(start, triton=triton).items()):
-        digest.update(f"{name}\n".encode())
-        digest.update(syntax(file.read_text(encoding="utf-8")).encode())
+        digest.update(f"{name}\n{_module(name, file).syntax}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -62,11 +61,30 @@ def imported_modules(start: str, *, triton: bool) -> dict[str, Path]:
         name = waiting.pop()
         file = None if name in found else _file_of(name)
         if file is not None:
-            imports = list(_imports_of(file, name if file.name == "__init__.py" else name.rpartition(".")[0]))
+            imports = _module(name, file).imports
             if triton or "triton" not in imports:
                 found[name] = file
                 waiting += imports
     return found
+
+
+class _Module(NamedTuple):
+    """What counts of a module."""
+
+    imports: tuple[str, ...]
+    syntax: str
+
+
+def _module(name: str, file: Path) -> _Module:
+    state = file.stat()
+    return _parsed(name, file, state.st_mtime_ns, state.st_size)
+
+
+@cache  # by its state on disk: a run's process inherits what the one that started it has read
+def _parsed(name: str, file: Path, _mtime_ns: int, _size: int) -> _Module:
+    source = file.read_text(encoding="utf-8")
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    return _Module(tuple(dict.fromkeys(_imports_of(source, package))), syntax(source))
 
 
 def _file_of(module: str) -> Path | None:
@@ -86,9 +104,9 @@ def package_folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _imports_of(file: Path, package: str) -> Iterator[str]:
+def _imports_of(source: str, package: str) -> Iterator[str]:
     """Every name that could be a module: the packages above it, itself, and what is taken from it."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -107,23 +125,25 @@ def syntax(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, _MAY_HAVE_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
-    return "".join(_syntax_parts(tree))
+    parts: list[str] = []
+    _write(tree, parts.append)
+    return "".join(parts)
 
 
-def _syntax_parts(node: object) -> Iterator[str]:
+def _write(node: object, write: Callable[[str], object]) -> None:
     if isinstance(node, ast.AST):
-        yield f"{type(node).__name__}("
+        write(f"{type(node).__name__}(")
         for name, value in ast.iter_fields(node):
             # An empty field says nothing, and newer Pythons add fields that older code leaves empty.
             if value is not None and value != []:
-                yield f"{name}="
-                yield from _syntax_parts(value)
-        yield ")"
+                write(f"{name}=")
+                _write(value, write)
+        write(")")
     elif isinstance(node, list):
-        yield "["
+        write("[")
         for item in node:
-            yield from _syntax_parts(item)
-            yield ","
-        yield "]"
+            _write(item, write)
+            write(",")
+        write("]")
     else:
-        yield repr(node)
+        write(repr(node))

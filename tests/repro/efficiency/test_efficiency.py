@@ -18,7 +18,7 @@ from torch import nn
 from clamp.config import ConfigError
 from clamp.model import Clamp, Tagger
 from repro.__main__ import main
-from repro.efficiency import measure, memory, steps
+from repro.efficiency import effort, measure, memory, steps
 from repro.efficiency.corpus import PASSES, corpus_batches, passes
 from repro.efficiency.generative import Generative
 from repro.efficiency.names import (
@@ -260,9 +260,9 @@ def test_a_device_that_is_absent_is_named(capsys: pytest.CaptureFixture[str], mo
 
 
 def test_fewer_seconds_leave_the_least_rounds() -> None:
-    shortened = measure.FULL.shortened(0.5)
-    assert shortened.small == Rounds(measure.FULL.small.least, measure.FULL.small.seconds / 2)
-    assert shortened.batches == measure.FULL.batches
+    shortened = effort.FULL.shortened(0.5)
+    assert shortened.small == Rounds(effort.FULL.small.least, effort.FULL.small.seconds / 2)
+    assert shortened.batches == effort.FULL.batches
 
 
 def test_records_are_not_disturbed(rehearsal: Path) -> None:
@@ -284,7 +284,7 @@ def test_compiled_systems_are_timed_against_each_other_and_against_themselves(mo
         return slower
 
     monkeypatch.setattr(measure, "compiled", slowed)
-    rows = list(measure.Bench(TINY, replace(measure.QUICK, compiles=True), CPU)._compiled())
+    rows = list(measure.Bench(TINY, replace(effort.QUICK, compiles=True), CPU)._compiled())
     assert [(row["compiled"], row["form"], row["batch"], row["variant"]) for row in rows] == [
         (FUSION_ALONE, ANY_LENGTH, 1, "clamp_torch"),
         (FUSION_ALONE, ONE_LENGTH, 1, "clamp_torch"),
@@ -309,4 +309,4 @@ def test_without_a_compiler_the_section_says_so(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(measure, "compiled", absent)
     with pytest.raises(measure.Skipped, match="no compiler"):
-        next(measure.Bench(TINY, replace(measure.QUICK, compiles=True), CPU)._compiled())
+        next(measure.Bench(TINY, replace(effort.QUICK, compiles=True), CPU)._compiled())

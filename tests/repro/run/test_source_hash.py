@@ -57,7 +57,7 @@ def test_code_counts(old: str, new: str) -> None:
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two small packages in place of the real ones; the hash is computed anew each time."""
+    """Two small packages in place of the real ones."""
     files = {
         "clamp/__init__.py": "",
         "clamp/training/train.py": "import kernels\nfrom clamp.data import load\nfrom clamp import model\n",
@@ -78,7 +78,6 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(source_hash, "package_folder", lambda package: tmp_path / package)
-    monkeypatch.setattr(source_hash, "hash_of", source_hash.hash_of.__wrapped__)
     return tmp_path
 
 

@@ -14,12 +14,18 @@ from clamp.config import SyntheticConfig
 from clamp.data import Aspect, Tweet
 from clamp.data.synthetic import IMAGE_SIZE
 from repro.evaluate.redrawn_images import first_test_tweets
-from repro.evidence import chance
 from repro.evidence.cells import Cell
 from repro.evidence.evidence import Evidence
 from repro.report.figures.figure import ReportFigure
 from repro.report.figures.style import BLACK, BLUE, COLUMN, ORANGE, SHORT, VERMILION
-from repro.report.tables.mechanism.two_looks import mean_of, stages, systems, two_looks
+from repro.report.tables.mechanism.two_looks import (
+    mean_of,
+    stages,
+    systems,
+    two_looks,
+    without_badges,
+    words_alone,
+)
 
 _TRIED = 100  # tweets, of which one is shown
 _NAMES = {**SHORT, "full": "CLAMP (three stages)", "two_stages": "two stages", "four_stages": "four stages"}
@@ -141,21 +147,21 @@ def _draw_looks(axis: Axes, shown: dict[str, Cell]) -> None:
 
 
 def _draw_scores(axis: Axes, shown: dict[str, Cell]) -> None:
-    """A bar a system with a dot a seed; lines at what words alone give and at who looks twice."""
+    """A bar a system with a dot a seed; lines at what words alone give, mouths without badges, and two looks."""
     for row, (system, cell) in enumerate(shown.items()):
         values = [100 * value for value in cell.test("joint", "f1")]
         axis.barh(row, np.mean(values), color=VERMILION if system == "full" else BLUE, alpha=0.75, height=0.7)
         axis.plot(values, [row] * len(values), "o", mfc="white", mec=BLACK, mew=0.5, markersize=3)
-    expected = 100 * chance.words_alone(SyntheticConfig().image_told_share)
-    axis.axvline(expected, color=BLACK, linewidth=0.9, linestyle=":")
-    axis.text(expected, -0.75, "words alone", ha="center", va="bottom", fontsize=6.5)
-    axis.text(100, -0.75, "two looks", ha="center", va="bottom", fontsize=6.5)
-    axis.axvline(100, color=BLACK, linewidth=0.9, linestyle="--")
+    lines = (("words\nalone", words_alone(shown), ":"), ("mouths,\nno badge", without_badges(shown), "-."),
+             ("two\nlooks", 1.0, "--"))  # fmt: skip
+    for name, expected, style in lines:
+        axis.axvline(100 * expected, color=BLACK, linewidth=0.9, linestyle=style)
+        axis.text(100 * expected, -0.75, name, ha="center", va="bottom", fontsize=6.5, linespacing=1.0)
     axis.set_yticks(range(len(shown)), [f"{_NAMES[system]} ({cell.n})" for system, cell in shown.items()], fontsize=7)
     axis.set_ylim(len(shown) - 0.4, -0.7)
-    axis.set_xlim(40, 102)
+    axis.set_xlim(0, 104)
     axis.grid(axis="y", visible=False)
-    axis.set_title("Who manages it", loc="left", fontweight="bold", pad=14)
+    axis.set_title("Who manages it", loc="left", fontweight="bold", pad=20)
     axis.set_xlabel("test joint F1 (%), seeds in brackets")
 
 
@@ -170,7 +176,8 @@ FIGURE = ReportFigure(
     "wears a badge, a small square in the colour of another figure; the mouth that counts is the named figure's, not "
     "the aspect's own. Upper right: which figure has most of the attention of the aspect's words at each stage of "
     "CLAMP, and in a plain cross-attention (no PAF), mean over seeds. Lower right: test joint F1 of every system, mean "
-    "(bar) and each seed (dot); the axis starts at 40. Dotted: F1 to expect of words alone",
+    "(bar) and each seed (dot). Lines: F1 to expect of words alone, of words and all mouths but "
+    "no badge (only what is above shows that badges are read), and of who looks twice",
     _suffices,
     _draw,
     _sentences,

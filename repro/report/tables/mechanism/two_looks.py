@@ -35,6 +35,23 @@ def systems(evidence: Evidence) -> dict[str, Cell]:
     return {system: cell for system, cell in found.items() if cell is not None}
 
 
+def words_alone(shown: dict[str, Cell]) -> float:
+    """F1 (0 to 1) to expect of words alone on these tweets."""
+    return chance.words_alone(_data(shown).image_told_share)
+
+
+def without_badges(shown: dict[str, Cell]) -> float:
+    """F1 (0 to 1) to expect of words and mouths, but no badge, on these tweets."""
+    data = _data(shown)
+    return chance.without_badges(data.image_told_share, data.distractors)
+
+
+def _data(shown: dict[str, Cell]) -> SyntheticConfig:
+    """What the tweets of these runs are like; as they are by default where there is no run."""
+    configs = [cell.records[0].config["data"]["synthetic"] for cell in shown.values()]
+    return SyntheticConfig(**configs[0]) if configs else SyntheticConfig()
+
+
 def stages(cell: Cell) -> list[tuple[StagePointing, ...]]:
     """Of each stage what every seed's test record has; nothing without stages, or where seeds have unlike ones."""
     reports = [report for record in cell.records if (report := pointing_report(record, "test"))]
@@ -56,14 +73,14 @@ def two_looks(evidence: Evidence) -> Table:
             "Looks at: in how many of the aspects that the image tells the region with the most attention, averaged "
             "over heads and the aspect's words, lies in the cell of its own figure, or of the figure that this one "
             "names; one value a stage, from the first to the last. Chance: "
-            f"{100 * chance.pointing({'cells': SyntheticConfig().cells}):g} percent each.",
+            f"{100 * chance.pointing({'cells': _data(shown).cells}):g} percent each.",
             f"Redrawn: of the first {COUNTERFACTUAL_TWEETS} test tweets, over the aspects that the image tells and "
             "whose span was found before, each redrawn in an image of its own. The label should follow another mouth "
             "of the named figure, and the mouth of another figure that a changed badge names; another mouth of its own "
             "figure should leave it unchanged. Of a system that guesses one in three follows.",
-            "F1 to expect of words alone: "
-            f"{percent(chance.words_alone(SyntheticConfig().image_told_share))}. Differences are over the seeds that "
-            "both systems have; this table tests none.",
+            f"F1 to expect of words alone: {percent(words_alone(shown))}; of words and every mouth without the badges, "
+            f"by the mouth that most of the other figures have: {percent(without_badges(shown))}. Only what is above "
+            "shows that badges are read. Differences are over the seeds that both systems have; this table tests none.",
             SELECTION,
             *provenance_footer([evidence.two_looks] if shown else [], evidence.marks),
         ),
@@ -119,10 +136,10 @@ def _findings(shown: dict[str, Cell]) -> tuple[str, ...]:
     full = shown.get("full")
     if full is None:
         return (f"CLAMP: {NOT_RUN}.",)
-    expected = percent(chance.words_alone(SyntheticConfig().image_told_share))
     sentences = [
-        f"CLAMP's F1 is {mean_and_sd(full.test('joint', 'f1'))} ({seeds(full.n)}), where {expected} is to be expected "
-        "of words alone and 100 of who looks twice."
+        f"CLAMP's F1 is {mean_and_sd(full.test('joint', 'f1'))} ({seeds(full.n)}), where {percent(words_alone(shown))} "
+        f"is to be expected of words alone, {percent(without_badges(shown))} of words and all mouths without the "
+        "badges, and 100 of who looks twice."
     ]
     sentences += [
         f"{VARIANTS[system].label[0].upper()}{VARIANTS[system].label[1:]}, F1 minus CLAMP's: "

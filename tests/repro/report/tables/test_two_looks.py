@@ -75,7 +75,10 @@ def test_a_row_says_f1_where_the_stages_look_and_what_moves_the_labels():
     assert (plain["minus CLAMP"], plain["looks at own"], plain["looks at named"]) == ("-2.0 (2 seeds)", "50.0", "25.0")
     blind = row_of(table, system="text only")
     assert {blind[column] for column in ("looks at own", "looks at named", "badge changed: follows")} == {"-"}
-    assert "CLAMP's F1 is 90.5 ± 0.7 (2 seeds), where 66.7" in table.findings[0]
+    assert table.findings[0] == (
+        "CLAMP's F1 is 90.5 ± 0.7 (2 seeds), where 66.7 is to be expected of words alone, 80.9 of words and all mouths "
+        "without the badges, and 100 of who looks twice."
+    )
     assert table.findings[1] == ("No progressive fusion (one plain cross-attention), F1 minus CLAMP's: -2.0 (2 seeds).")
     assert "own figure for 80.0; 10.0; 30.0 %, at the named one for 15.0; 90.0; 35.0 %" in table.findings[-2]
     assert "for 85.0 ± 7.1 % of the aspects, another badge for 70.0 ± 0.0 %" in table.findings[-1]

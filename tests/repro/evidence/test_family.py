@@ -101,7 +101,7 @@ def test_what_cannot_be_pooled_is_not(tmp_path: Path):
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(StoreError, match="cannot read .*none.toml: No such file"):
+    with pytest.raises(StoreError, match=r"cannot read .*none\.toml: No such file"):
         read_family(tmp_path / "none.toml")
 
 

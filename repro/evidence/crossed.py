@@ -1,10 +1,10 @@
 """Seeds and tweets both as random: what a difference in F1 would be with other seeds and other tweets at once.
 
 The bootstrap holds the seeds fixed, the t test over seeds the tweets; each leaves out the other's share of the
-variance. Here every seed's every tweet is an observation of a two-way layout with crossed random effects, y = mean + seed + tweet
-+ rest. It is balanced, so that the mean squares give what restricted maximum likelihood would (Searle, Casella and
-McCulloch, Variance Components, 1992, ch. 4), in microseconds; statsmodels' MixedLM, for which crossed effects are dense
-matrices, takes minutes.
+variance. Here every seed's every tweet is an observation of a two-way layout with crossed random effects: y = mean +
+seed + tweet + rest. It is balanced, so that the mean squares give what restricted maximum likelihood would (Searle,
+Casella and McCulloch, Variance Components, 1992, ch. 4), in a millisecond; statsmodels' MixedLM, for which crossed
+effects are one dense matrix, takes minutes.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from repro.records.part import Part, Real
+from repro.records.part import Part, Real, TweetCounts
 from repro.records.run import Head, SpanCounts
 
 ALIGNMENT_BINS = 40  # of equal width over the cosines -1..1
@@ -19,9 +19,12 @@ SCORING_RULES = {  # of joint F1, and what they are
 
 
 class ConditionScores(Part):
+    """Scores under one condition; `per_tweet` has the joint counts of each tweet where a test needs them."""
+
     joint: SpanCounts
     mate: SpanCounts
     masc_accuracy: Real
+    per_tweet: TweetCounts | None = None
 
 
 class Calibration(Part):

@@ -12,6 +12,7 @@ from repro.report.tables.costs.efficiency import efficiency
 from repro.report.tables.costs.operators import operators
 from repro.report.tables.mechanism.counterfactuals import counterfactuals
 from repro.report.tables.mechanism.interference import interference
+from repro.report.tables.mechanism.learning_speed import learning_speed
 from repro.report.tables.mechanism.noise_suppression import noise_suppression
 from repro.report.tables.mechanism.pointing import pointing
 from repro.report.tables.mechanism.two_looks import two_looks
@@ -38,6 +39,7 @@ TABLES: tuple[MakeTable, ...] = (
     paper_verdicts,
     *(partial(ablations, place=place) for place in PLACES),
     paf_mcl,
+    learning_speed,
     domain_shift,
     robustness,
     pointing,

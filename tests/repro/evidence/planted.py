@@ -1,4 +1,6 @@
-"""Planted differences between two systems, and how often each verdict comes out: `python tests/repro/evidence/planted.py`.
+"""Planted differences between two systems, and how often each verdict comes out.
+
+`python tests/repro/evidence/planted.py` prints the rates as a table, which docs/statistics.md quotes.
 
 The truth is known because it is planted: over all seeds and all tweets that there could be, the one system's F1 is so
 much higher than the other's. Both tweets and seeds are drawn anew in every case.
@@ -42,7 +44,9 @@ def verdicts(true: float, seeds: int, mix: str, cases: int, seed: int = 0) -> Co
     for _ in range(cases):
         compared = planted(true, seeds, mix, rng)
         found[judge(compared, MARGIN, MARGIN).verdict] += 1
-        blind = replace(compared, p_crossed=0.0, crossed=compared.crossed and replace(compared.crossed, inner=(0.0, 0.0)))
+        blind = replace(
+            compared, p_crossed=0.0, crossed=compared.crossed and replace(compared.crossed, inner=(0.0, 0.0))
+        )
         found[f"{judge(blind, MARGIN, MARGIN).verdict}, by two tests"] += 1
     return found
 

@@ -140,7 +140,7 @@ def test_verdicts_come_out_at_the_rates_that_the_tests_promise(seeds: int, mix: 
 
 @pytest.mark.slow
 def test_two_tests_alone_would_not_keep_their_promise():
-    """Why verdicts need the crossed test: with errors as large over tweets as over seeds the two others are too bold."""
+    """Why verdicts need the crossed test: with like errors over tweets and over seeds the two others are too bold."""
     found = verdicts(0.0, 10, "both", 1000)
     assert found["supported, by two tests"] + found["not supported, by two tests"] > BOUND * 1000
     assert found["supported"] + found["not supported"] <= BOUND * 1000

@@ -22,7 +22,8 @@ from repro.report.table_rows import place_title
 
 _ROW = 0.165  # inches
 _HEAD, _FOOT = 0.5, 0.62
-_LABELS, _CELL, _FOREST = 1.75, 0.52, 1.28
+_LABELS, _FOREST = 1.72, 1.28
+_CELLS = {True: 0.52, False: 0.4}  # with and without the forest plot: a phone is narrow
 _GAP = 0.1
 _FURTHEST = 60.0  # margins; what lies beyond is drawn at the edge
 _TICKS = (-30, -5, 0, 5, 30)
@@ -46,10 +47,10 @@ def _lines(board: Board) -> list[_Line]:
 
 
 def _draw(evidence: Evidence, with_forest: bool) -> Figure:
-    board = board_of(evidence)
+    board, cell = board_of(evidence), _CELLS[with_forest]
     lines, columns = _lines(board), len(board.columns)
-    wide = _LABELS + columns * _CELL + (columns * (_FOREST + _GAP) if with_forest else 0.0) + 0.15
-    foot = _FOOT if with_forest else 1.05
+    wide = _LABELS + columns * cell + (columns * (_FOREST + _GAP) if with_forest else 0.0) + 0.15
+    foot = _FOOT if with_forest else 0.75
     high = _HEAD + len(lines) * _ROW + foot
     figure = Figure(figsize=(wide, high), dpi=200)
 
@@ -62,21 +63,21 @@ def _draw(evidence: Evidence, with_forest: bool) -> Figure:
             spine.set_visible(False)
         return axis
 
-    _draw_board(axes(0.05, _LABELS + columns * _CELL), board, lines)
+    _draw_board(axes(0.05, _LABELS + columns * cell), board, lines, cell)
     if with_forest:
         for k, title in enumerate(board.titles()):
-            left = _LABELS + columns * _CELL + 0.12 + k * (_FOREST + _GAP)
+            left = _LABELS + columns * cell + 0.12 + k * (_FOREST + _GAP)
             _draw_forest(axes(left, _FOREST), k, title, lines)
     _draw_legend(figure, with_forest)
     return figure
 
 
-def _draw_board(axis: Axes, board: Board, lines: list[_Line]) -> None:
+def _draw_board(axis: Axes, board: Board, lines: list[_Line], cell: float) -> None:
     """In inches from the left: labels, then a cell for each column."""
-    axis.set_xlim(0, _LABELS + len(board.columns) * _CELL)
+    axis.set_xlim(0, _LABELS + len(board.columns) * cell)
     axis.set_xticks([])
     for k, title in enumerate(board.titles()):
-        at = _LABELS + (k + 0.5) * _CELL
+        at = _LABELS + (k + 0.5) * cell
         axis.text(at, -0.3, title.replace(" ", "\n").replace("-", "-\n"), ha="center", va="bottom", fontsize=7)
     for y, line in enumerate(lines):
         if line.row is None:
@@ -85,20 +86,20 @@ def _draw_board(axis: Axes, board: Board, lines: list[_Line]) -> None:
         axis.text(0.08, y + 0.52, line.text, va="center", fontsize=7.5)
         for k, entry in enumerate(line.row.cells):
             if entry is not None:
-                _draw_cell(axis, _LABELS + k * _CELL, y, entry)
+                _draw_cell(axis, _LABELS + k * cell, y, entry, cell)
 
 
-def _draw_cell(axis: Axes, x: float, y: float, entry: Entry) -> None:
+def _draw_cell(axis: Axes, x: float, y: float, entry: Entry, cell: float) -> None:
     sign = SIGNS[entry.verdict]
     border = "#B0B0B0" if entry.verdict != "not run" else "#E2E2E2"
-    box = Rectangle((x + 0.02, y + 0.06), _CELL - 0.04, 0.88, facecolor=sign.back, edgecolor=border, linewidth=0.6)
+    box = Rectangle((x + 0.02, y + 0.06), cell - 0.04, 0.88, facecolor=sign.back, edgecolor=border, linewidth=0.6)
     axis.add_patch(box)
     middle = y + 0.53
     if not entry.n:
-        axis.text(x + _CELL / 2, middle, sign.sign, color=sign.front, ha="center", va="center", fontsize=8)
+        axis.text(x + cell / 2, middle, sign.sign, color=sign.front, ha="center", va="center", fontsize=8)
         return
-    axis.text(x + 0.17, middle, sign.sign, color=sign.front, ha="center", va="center", fontsize=9, fontweight="bold")
-    axis.text(x + _CELL - 0.07, middle, f"n {entry.n}", color=sign.front, ha="right", va="center", fontsize=5.5)
+    axis.text(x + 0.3 * cell, middle, sign.sign, color=sign.front, ha="center", va="center", fontsize=9, weight="bold")
+    axis.text(x + cell - 0.06, middle, f"n {entry.n}", color=sign.front, ha="right", va="center", fontsize=5.5)
 
 
 def _draw_forest(axis: Axes, column: int, title: str, lines: list[_Line]) -> None:
@@ -128,9 +129,8 @@ def _draw_effect(axis: Axes, y: float, entry: Entry) -> None:
         axis.plot([at(v) for v in entry.over_seeds], [y, y], color=BLACK, linewidth=0.9, zorder=3)
     assert entry.effect is not None
     if math.isinf(entry.effect):
-        axis.plot(
-            math.copysign(0.85 * _FURTHEST, entry.effect), y, ">" if entry.effect > 0 else "<", color=BLACK, ms=3.5
-        )
+        marker = ">" if entry.effect > 0 else "<"  # never there: however far
+        axis.plot(math.copysign(0.8 * _FURTHEST, entry.effect), y, marker, color=BLACK, markersize=3.5)
         return
     sign = SIGNS[entry.verdict]
     axis.plot(at(entry.effect), y, "o", mfc=sign.back, mec=BLACK, mew=0.7, markersize=4.2, zorder=4)
@@ -149,17 +149,9 @@ def _draw_legend(figure: Figure, with_forest: bool) -> None:
         Line2D([], [], color=BLACK, linewidth=0.9, label="95 % over seeds (t)"),
         Patch(facecolor="#E4E4E4", label="margin: no difference that matters"),
     ]
-    figure.legend(
-        handles=handles, loc="lower left", ncols=5, fontsize=6.5, bbox_to_anchor=(0.0, 0.0), columnspacing=1.2
-    )
-    figure.text(
-        0.995,
-        0.02,
-        "differences in margins (of F1: points),\nright of 0: as claimed",
-        ha="right",
-        va="bottom",
-        fontsize=6.5,
-    )
+    figure.legend(handles=handles, loc="lower left", ncols=5, fontsize=6.5, bbox_to_anchor=(0.0, 0.0))
+    said = "differences in margins (of F1: points),\nright of 0: as claimed; \u25b8 never there"
+    figure.text(0.995, 0.02, said, ha="right", va="bottom", fontsize=6.5)
 
 
 def _suffices(evidence: Evidence) -> bool:
@@ -186,7 +178,7 @@ FIGURE = _of(
     "board",
     "Every claim on every data set: its verdict with the number of seeds, and beside it the difference (dot), its 95 % "
     "intervals over tweets (wide) and over seeds (thin), and the margin within which it would not matter (shaded); "
-    "differences are in units of their margin, which for F1 is one point, and lie to the right where they are as claimed",
+    "differences are in units of their margin, which for F1 is one point, and lie right of 0 where they are as claimed",
     partial(_draw, with_forest=True),
 )
 FOR_PHONES = _of(

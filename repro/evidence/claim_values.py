@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from repro.evaluate.conditions import OTHERS_IMAGE
 from repro.evidence import learning_speed
 from repro.evidence.by_seed import BySeed, difference, f1_lost_under, of_evaluations, of_records
 from repro.evidence.cells import PLACES, POOLED, Block, Cell, Place, counts
@@ -19,7 +20,6 @@ from repro.records.evaluation import Evaluation
 from repro.records.run import RunRecord
 
 MANY_DISTRACTORS = "distractors_8"
-OTHERS_IMAGE = "other_image"
 _REAL = ("twitter2015", "twitter2017")
 COLUMNS: list[Place] = [  # where claims are judged
     place for at in PLACES for place in ([at, (at[0], POOLED)] if at[1] == _REAL[-1] else [at])

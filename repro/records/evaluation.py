@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from repro.records.part import Part, Real, TweetCounts
 from repro.records.run import Head, SpanCounts
 
@@ -124,6 +126,8 @@ class Evaluation(Part):
     conditions: dict[str, ConditionScores]
     rules: dict[Literal["joint", "masc"], dict[str, Real]]  # F1 of the same predictions by rule of scoring
     mechanism: Mechanism | None = None
+    # of real tweets: what they are divided by -> value -> joint counts
+    slices: dict[str, dict[str, SpanCounts]] = Field(default_factory=dict)
 
 
 class EvaluationRecord(Head):

@@ -26,6 +26,7 @@ from repro.report.tables.results.robustness import robustness
 from repro.report.tables.results.scoring_rules import scoring_rules
 from repro.report.tables.results.selection_rules import selection_rules
 from repro.report.tables.results.sensitivity import sensitivity
+from repro.report.tables.results.slices import slices
 from repro.report.tables.results.sweep import sweep
 from repro.report.tables.results.trials import trials
 from repro.report.tables.results.variance import variance
@@ -42,6 +43,7 @@ TABLES: tuple[MakeTable, ...] = (
     learning_speed,
     domain_shift,
     robustness,
+    slices,
     pointing,
     counterfactuals,
     noise_suppression,

@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Columns that have runs, and the claims that are asked in any of them."""
+    """Its columns, and the claims that are asked in any of them."""
 
     columns: tuple[Place, ...]
     rows: tuple[Row, ...]
@@ -72,9 +72,9 @@ class Board:
 
 
 def board_of(evidence: Evidence) -> Board:
-    """Generated tweets, and all columns of each profile that has runs on real ones."""
+    """Generated tweets, and real ones under each profile that has runs on them; `offline` where none has."""
     entries = ledger(evidence)
-    ran = {profile for profile, _ in evidence.grouped}
-    columns = tuple(place for place in COLUMNS if place[0] in ran)
+    real = {profile for profile, dataset in evidence.grouped if dataset != "synthetic"} or {"offline"}
+    columns = tuple(place for place in COLUMNS if place[0] in {"synthetic", *real})
     rows = [Row(claim, tuple(entry_of(entries[at], claim.id) for at in columns)) for claim in family()]
     return Board(columns, tuple(row for row in rows if any(row.cells)))

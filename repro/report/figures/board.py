@@ -22,7 +22,7 @@ from repro.report.table_rows import place_title
 
 _ROW = 0.165  # inches
 _HEAD, _FOOT = 0.5, 0.62
-_LABELS, _FOREST = 1.72, 1.28
+_LABELS, _FOREST = 1.65, 1.28
 _CELLS = {True: 0.52, False: 0.4}  # with and without the forest plot: a phone is narrow
 _GAP = 0.1
 _FURTHEST = 60.0  # margins; what lies beyond is drawn at the edge

@@ -1,4 +1,4 @@
-"""Spans are counted in the part of the test tweets that they belong to, by hand-made tweets and what is said of them."""
+"""Spans are counted in the part of the test tweets that they belong to, of hand-made tweets and images."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def claims(evidence: Evidence) -> Table:
             f"{TESTS} Here all claims are adjusted together, over all places; main results and ablations are adjusted "
             "over their own tests, and can say otherwise of the same two systems.",
             SELECTION,
-            *provenance_footer([evidence.everything(place) for place in evidence.grouped], evidence.marks),
+            *provenance_footer([*evidence.grouped.values(), *filter(None, [evidence.two_looks])], evidence.marks),
         ),
     )
 

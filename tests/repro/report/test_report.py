@@ -138,7 +138,7 @@ def test_words_follow_when_two_systems_swap_their_numbers():
     assert "CLAMP is not ahead of text only but behind it (-" in swapped
     assert "is ahead of" not in swapped
     claims = [text.split("**[Main")[0].split("synthetic: ")[1] for text in (right, swapped)]
-    lead = "progressive attention fusion improves F1"
+    lead = "multi-task contrastive learning improves F1"
     supported, against = (re.split(r"Supported: |Not supported: |No difference", text)[1:3] for text in claims)
     assert lead in supported[0]
     assert "CLAMP is more accurate than text only" in supported[0]

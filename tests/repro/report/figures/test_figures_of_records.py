@@ -181,4 +181,4 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(StoreError, match=re.escape("board.png: No space left")):
         write_figures(evidence_of(FEW), tmp_path)
     assert target.read_text() == "what was there before"
-    assert [path.name for path in tmp_path.iterdir()] == ["learning_curves.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["board.png"]

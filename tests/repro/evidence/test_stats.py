@@ -168,6 +168,7 @@ def test_contrast_is_the_weighted_sum_in_every_resample(better: np.ndarray, wors
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn_R, [0.025, 0.975])))
     assert found.inner == pytest.approx(tuple(np.quantile(drawn_R, [0.05, 0.95])))
     assert found.p == pytest.approx((2 * min((drawn_R <= 0).sum(), (drawn_R >= 0).sum()) + 1) / (RESAMPLES + 1))
+    assert found.standard_error == pytest.approx(drawn_R.std(ddof=1))
     turned = bootstrap_contrast([(-weight, counts) for weight, counts in parts], RESAMPLES)
     there = found.turned()
     assert (there.difference, there.low, there.high, *there.inner) == pytest.approx(
@@ -203,7 +204,6 @@ def test_the_same_tweets_pooled_with_themselves_count_as_twice_as_many(better: n
     twice = pooled_contrast([(1.0, [better, better]), (-1.0, [worse, worse])], RESAMPLES)
     assert twice.difference == pytest.approx(once.difference)
     assert twice.standard_error == pytest.approx(once.standard_error / np.sqrt(2), rel=4 / np.sqrt(RESAMPLES))
-    assert found.standard_error == pytest.approx(drawn_R.std(ddof=1))
 
 
 def test_resampled_f1_spreads_as_scipys_bootstrap_does(better: np.ndarray):

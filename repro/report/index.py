@@ -59,7 +59,7 @@ def index(evidence: Evidence, tables: Sequence[Table], figures: Sequence[ReportF
         "`repro/evidence/reported.csv`; `python -m repro report` makes them again, in half a minute.",
         "The command also writes beside them what is not kept in git: every table as `.tex`, every figure as `.pdf`, "
         "and `report.md` and `report.html` (one file, to print or to read on a phone), which have all of it in one "
-        "place, verdicts first.",
+        "place, the board first.",
         f"Read {first[0]} first, then {first[1]} and {first[2]}; the ablations say what each part is worth.",
         "\n".join(f"- {named[f'main_{d}'].title}. {' '.join(named[f'main_{d}'].findings)}" for d in DATASET_TITLES),
         "## Profiles",

@@ -22,6 +22,7 @@ from clamp.data.images import read_image
 from clamp.data.synthetic import UNSEEN_CLAUSES
 from repro.run.other_data_set import OTHER_DATA_SET, other_data_set, other_tweets
 
+OTHERS_IMAGE = "other_image"  # the condition that tells whether the image is used at all
 Group = Literal["robustness", "shift"]
 Change = Callable[[list[Tweet], Config], list[Tweet]]
 
@@ -65,7 +66,7 @@ def _visual_conditions(config: Config) -> dict[str, Condition]:
     what = "image" if config.data.visual == "image" else "description"
     found = {
         "no_image": Condition("robustness", f"no {what}", lambda tweets, *_: [_without_image(t) for t in tweets]),
-        "other_image": Condition("robustness", f"the {what} of another tweet", lambda tweets, *_: exchanged(tweets)),
+        OTHERS_IMAGE: Condition("robustness", f"the {what} of another tweet", lambda tweets, *_: exchanged(tweets)),
     }
     if config.data.visual == "proxy":
         for share in _WORDS_LOST:

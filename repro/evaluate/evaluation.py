@@ -17,19 +17,22 @@ from clamp.config import Config
 from clamp.data import Tweet
 from clamp.data.collate import EncodedTweets
 from clamp.data.schema import POLARITIES
-from clamp.evaluate import Predictions, in_batches, predict, score
+from clamp.evaluate import Predictions, gold_spans, in_batches, predict, score
+from clamp.metrics import per_tweet_counts
 from clamp.model import Tagger
 from clamp.tagging import TAGS, Span, TagDecoder
-from repro.evaluate.conditions import conditions
+from repro.evaluate.conditions import OTHERS_IMAGE, conditions
 from repro.evaluate.mechanism import mechanism
 from repro.evaluate.scoring_rules import joint_f1_by_rule, polarity_f1_by_rule
+from repro.evaluate.slices import sliced_counts
 
 
 def evaluate(config: Config, model_folder: Path, test: list[Tweet], root: Path | None) -> dict[str, Any]:
-    """{"clean": scores, "conditions": {name: scores}, "rules": {...}, "mechanism": {...}}, JSON-ready.
+    """{"clean": scores, "conditions": {name: scores}, "rules": {...}, "mechanism": {...}, "slices": {...}}, JSON-ready.
 
-    Scores are as in a record's metrics; `repro.evaluate.mechanism` says what the last part holds. config is the run's,
-    model_folder its best checkpoint, root the folder of the real data sets.
+    Scores are as in a record's metrics; `repro.evaluate.mechanism` and `slices` (real tweets alone) say what the last
+    parts hold. With others' images each tweet's counts are kept too: whether the image is used is tested over tweets.
+    config is the run's, model_folder its best checkpoint, root the folder of the real data sets.
     """
     model = ARCHITECTURES[config.model.architecture].from_pretrained(model_folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,20 +40,26 @@ def evaluate(config: Config, model_folder: Path, test: list[Tweet], root: Path |
     batch_size = config.train.batch_size
     data = EncodedTweets(test, model.tokenizer, model.config)
     predictions = predict(model, data, batch_size=batch_size)
+    is_real = config.data.name != "synthetic"
     return {
         "clean": _scores(predictions, test),
         "conditions": {
-            name: _changed_scores(model, condition.change(test, config), batch_size)
+            name: _changed_scores(model, condition.change(test, config), batch_size, per_tweet=name == OTHERS_IMAGE)
             for name, condition in conditions(config, root).items()
         },
         "rules": _rules(model, data, predictions, batch_size),
         "mechanism": mechanism(model, config, test, predictions),
+        "slices": sliced_counts(config.data.name, predictions.spans, test, root) if is_real else {},
     }
 
 
-def _changed_scores(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, Any]:
+def _changed_scores(model: Tagger, tweets: list[Tweet], batch_size: int, *, per_tweet: bool) -> dict[str, Any]:
     data = EncodedTweets(tweets, model.tokenizer, model.config)
-    return _scores(predict(model, data, batch_size=batch_size), tweets)
+    predictions = predict(model, data, batch_size=batch_size)
+    scores = _scores(predictions, tweets)
+    if not per_tweet:
+        return scores
+    return {**scores, "per_tweet": [list(one) for one in per_tweet_counts(predictions.spans, gold_spans(tweets))]}
 
 
 def _scores(predictions: Predictions, tweets: list[Tweet]) -> dict[str, Any]:

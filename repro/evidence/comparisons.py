@@ -10,14 +10,15 @@ import numpy as np
 
 from clamp.data import SPLITS
 from repro.evidence.cells import Cell, counts
+from repro.evidence.crossed import Crossed, crossed_effects, per_tweet_f1
 from repro.evidence.stats import (
     LEAST_SEEDS,
     RESAMPLES,
     Difference,
     Standing,
     approximate_randomisation,
-    bootstrap_contrast,
     holm,
+    pooled_contrast,
     standing,
     t_against_zero,
 )
@@ -28,8 +29,9 @@ from repro.records.run import RunRecord
 class Comparison:
     """A contrast of joint test F1 over the seeds that all its cells have; None where too few of them forbid a test.
 
-    `by_seed` is its value for each of them. `p_tweets` and `p_seeds` are adjusted over the comparisons of one table;
-    `p_randomisation` is a plain check, of two systems only.
+    `by_seed` is its value for each of them. `p_tweets`, `p_seeds` and `p_crossed` (seeds and tweets both random) are
+    adjusted over the comparisons of one table; `p_randomisation` is a plain check, of two systems only. `tweets` is how
+    many there are.
     """
 
     by_seed: tuple[float, ...]
@@ -37,6 +39,9 @@ class Comparison:
     p_tweets: float | None
     p_seeds: float | None
     p_randomisation: float | None
+    crossed: Crossed | None = None
+    p_crossed: float | None = None
+    tweets: int = 0
 
     @property
     def seeds(self) -> int:
@@ -52,9 +57,12 @@ class Comparison:
 
     def turned(self) -> Comparison:
         """The other minus the one."""
-        tested = self.bootstrap
-        bootstrap = tested and replace(tested, difference=-tested.difference, low=-tested.high, high=-tested.low)
-        return replace(self, by_seed=tuple(-value for value in self.by_seed), bootstrap=bootstrap)
+        return replace(
+            self,
+            by_seed=tuple(-value for value in self.by_seed),
+            bootstrap=self.bootstrap and self.bootstrap.turned(),
+            crossed=self.crossed and self.crossed.turned(),
+        )
 
 
 Contrast = Sequence[tuple[float, Cell]]  # weights and what they are of
@@ -79,9 +87,17 @@ def adjusted(comparisons: Sequence[Comparison], others: Sequence[float] = ()) ->
     `others` are the p values of that table's other tests over seeds.
     """
     tested = [i for i, comparison in enumerate(comparisons) if comparison.bootstrap is not None]
-    p_tweets = dict(zip(tested, holm([c.bootstrap.p for c in comparisons if c.bootstrap is not None]), strict=True))
-    p_seeds = dict(zip(tested, holm([*p_over_seeds(comparisons), *others])[: len(tested)], strict=True))
-    return [replace(c, p_tweets=p_tweets.get(i), p_seeds=p_seeds.get(i)) for i, c in enumerate(comparisons)]
+
+    def by_place(p_values: Sequence[float]) -> dict[int, float]:
+        return dict(zip(tested, holm(p_values)[: len(tested)], strict=True))
+
+    p_tweets = by_place([c.bootstrap.p for c in comparisons if c.bootstrap is not None])
+    p_seeds = by_place([*p_over_seeds(comparisons), *others])
+    p_crossed = by_place([*(c.crossed.p for c in comparisons if c.crossed is not None), *others])
+    return [
+        replace(c, p_tweets=p_tweets.get(i), p_seeds=p_seeds.get(i), p_crossed=p_crossed.get(i))
+        for i, c in enumerate(comparisons)
+    ]
 
 
 def p_over_seeds(comparisons: Sequence[Comparison]) -> list[float]:
@@ -91,18 +107,34 @@ def p_over_seeds(comparisons: Sequence[Comparison]) -> list[float]:
 
 def _tested(contrast: Contrast, resamples: int) -> Comparison:
     """Without its p values over tweets and seeds, which are for a table to adjust."""
-    weights, shared = [weight for weight, _ in contrast], _shared_records([cell for _, cell in contrast])
+    weights, shared = [weight for weight, _ in contrast], shared_records([cell for _, cell in contrast])
     by_seed = tuple((np.array(weights) @ [_f1(records) for records in shared]).tolist())
     if len(by_seed) < LEAST_SEEDS:
         return Comparison(by_seed, None, None, None, None)
     of_tweets = [counts(records) for records in shared]
-    bootstrap = bootstrap_contrast(list(zip(weights, of_tweets, strict=True)), resamples)
     of_two = weights == [1.0, -1.0]
     p_randomisation = approximate_randomisation(of_tweets[0], of_tweets[1], resamples) if of_two else None
-    return Comparison(by_seed, bootstrap, None, None, p_randomisation)
+    tested = of_counts([(weight, [one]) for weight, one in zip(weights, of_tweets, strict=True)], resamples)
+    return replace(tested, by_seed=by_seed, p_randomisation=p_randomisation)
 
 
-def _shared_records(cells: Sequence[Cell]) -> list[list[RunRecord]]:
+def of_counts(parts: Sequence[tuple[float, Sequence[np.ndarray]]], resamples: int = RESAMPLES) -> Comparison:
+    """A contrast of systems of which there are per-tweet counts (S, N, 3) of the same seeds and tweets.
+
+    parts: (weight, counts on each data set); F1 is that of all data sets' spans together.
+    """
+    together = [(weight, np.concatenate(of_sets, axis=1)) for weight, of_sets in parts]
+    values_SN = np.sum([weight * per_tweet_f1(counts_SN3) for weight, counts_SN3 in together], axis=0)
+    by_seed = tuple(values_SN.mean(axis=1).tolist())
+    if len(by_seed) < LEAST_SEEDS:
+        return Comparison(by_seed, None, None, None, None)
+    bootstrap = pooled_contrast(parts, resamples)
+    return Comparison(
+        by_seed, bootstrap, None, None, None, crossed=crossed_effects(values_SN), tweets=values_SN.shape[1]
+    )
+
+
+def shared_records(cells: Sequence[Cell]) -> list[list[RunRecord]]:
     """Each cell's records of the seeds that all have, all on the tweets of the first cell's first record."""
     tweets = _tweets(cells[0].records[0])
     by_seed = [cell.by_seed() for cell in cells]

@@ -25,7 +25,7 @@ _FOLDER = Path(__file__).parent
 MAIN_PAIRS = [("full", name) for name in GROUPS["baselines"]]  # CLAMP against every baseline
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself alone, so that what is made of it can be kept
 class Evidence:
     """Cells by place, published figures, trials on dev, how rows are marked, and the number of resamples.
 

@@ -1,7 +1,7 @@
 """How a number is reported: mean, spread and interval over seeds; tests of two systems; measured against published.
 
 Scores are F1 in 0..1 here, and per-tweet counts are (true positives, predicted, gold). Intervals are two-sided 95 %,
-tests two-sided at 5 %.
+tests two-sided at 5 %; of equivalence they are two one-sided ones at 5 %, which a 90 % interval amounts to.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
+EQUIVALENCE_CONFIDENCE = 0.9  # of the interval that two one-sided tests at 5 % each amount to
 SIGNIFICANCE = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
@@ -24,6 +25,7 @@ LEAST_SEEDS = 3  # fewer say too little of the spread for a test
 LEAST_SEEDS_AGAINST_PAPER = 5
 _CHUNK = 500  # resamples worked on at once: 2 MB of weights at a thousand tweets
 
+Interval = tuple[float, float]
 Standing = Literal["ahead", "behind", "no difference shown", "undecided"]
 Verdict = Literal["reproduced", "higher", "lower", "inconclusive", "not run"]
 
@@ -41,13 +43,22 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A difference in F1, or another contrast, with its bootstrap interval, p value and standard error."""
+    """A difference in F1, or another contrast, with its bootstrap interval, p value and standard error.
+
+    `inner` is the 90 % interval, `low` and `high` are the ends of the 95 % one.
+    """
 
     difference: float
     low: float
     high: float
     p: float
     standard_error: float
+    inner: Interval
+
+    def turned(self) -> Difference:
+        """Of the opposite contrast."""
+        inner = (-self.inner[1], -self.inner[0])
+        return Difference(-self.difference, -self.high, -self.low, self.p, self.standard_error, inner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +81,16 @@ def summarise(values: Sequence[float]) -> Summary:
     mean = float(np.mean(values))
     if n == 1:
         return Summary(mean, None, None, None, 1)
-    sd = float(np.std(values, ddof=1))
-    half = _t_quantile(n) * sd / np.sqrt(n)
-    return Summary(mean, sd, float(mean - half), float(mean + half), n)
+    return Summary(mean, float(np.std(values, ddof=1)), *t_interval(values), n)
+
+
+def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """The Student-t interval of the mean of one value a seed; ValueError for fewer than two."""
+    if len(values) < 2:
+        raise ValueError("a t interval needs two values")
+    n, mean = len(values), float(np.mean(values))
+    half = _t_quantile(n, confidence) * float(np.std(values, ddof=1)) / np.sqrt(n)
+    return float(mean - half), float(mean + half)
 
 
 def bootstrap_contrast(parts: Sequence[tuple[float, ArrayLike]], resamples: int = RESAMPLES) -> Difference:
@@ -83,31 +101,55 @@ def bootstrap_contrast(parts: Sequence[tuple[float, ArrayLike]], resamples: int 
     result is conditional on these seeds. The interval is the percentile interval, and p twice the smaller share of
     resamples on one side of zero: p < 0.05 where the interval excludes zero.
     """
-    counts = [(weight, np.asarray(counts_SN3)) for weight, counts_SN3 in parts]
-    drawn_R = sum(weight * resampled_f1(one, resamples).mean(axis=-1) for weight, one in counts)
-    low, high = np.quantile(drawn_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return pooled_contrast([(weight, [counts_SN3]) for weight, counts_SN3 in parts], resamples)
+
+
+def pooled_contrast(parts: Sequence[tuple[float, Sequence[ArrayLike]]], resamples: int = RESAMPLES) -> Difference:
+    """The same where each system has counts on several data sets: F1 is of the spans of all their tweets.
+
+    Every data set's own tweets are drawn as often as it has tweets (a stratified bootstrap).
+    """
+    counts = [(weight, [np.asarray(one) for one in of_sets]) for weight, of_sets in parts]
+    drawn_R = sum(weight * _pooled_f1(of_sets, resamples).mean(axis=-1) for weight, of_sets in counts)
+    low, high = np.quantile(drawn_R, _ends(CONFIDENCE))
+    inner_low, inner_high = np.quantile(drawn_R, _ends(EQUIVALENCE_CONFIDENCE))
     one_sided = min((drawn_R <= 0).sum(), (drawn_R >= 0).sum())
     return Difference(
-        difference=sum(weight * _observed(one) for weight, one in counts),
+        difference=sum(weight * _observed(np.concatenate(of_sets, axis=1)) for weight, of_sets in counts),
         low=float(low),
         high=float(high),
         p=_share(2 * one_sided, resamples),
         standard_error=float(np.std(drawn_R, ddof=1)),
+        inner=(float(inner_low), float(inner_high)),
     )
 
 
 def resampled_f1(counts_SN3: ArrayLike, resamples: int = RESAMPLES) -> np.ndarray:
     """(R, S) F1 of each seed in every resample of the N tweets; the same resamples for every system."""
+    return _pooled_f1([np.asarray(counts_SN3)], resamples)
+
+
+def _pooled_f1(of_sets: Sequence[np.ndarray], resamples: int) -> np.ndarray:
+    """(R, S). One data set's resample r goes with the next one's r + 1: the same draws are behind both."""
+    totals = [np.roll(_resampled_totals(one, resamples), k, axis=0) for k, one in enumerate(of_sets)]
+    return _f1(np.sum(totals, axis=0))
+
+
+def _resampled_totals(counts_SN3: np.ndarray, resamples: int) -> np.ndarray:
+    """(R, S, 3) totals of each seed in every resample."""
     counts = np.ascontiguousarray(counts_SN3, dtype=np.int64)
-    return np.stack([_resampled_f1_of_one(one.tobytes(), len(one), resamples) for one in counts], axis=1)
+    return np.stack([_resampled_totals_of_one(one.tobytes(), len(one), resamples) for one in counts], axis=1)
 
 
-@lru_cache(maxsize=512)
-def _resampled_f1_of_one(counts: bytes, tweets: int, resamples: int) -> np.ndarray:
-    """(R,) of one seed. Kept, because a record stands in many comparisons, and a product for each takes seconds."""
+@lru_cache(maxsize=768)
+def _resampled_totals_of_one(counts: bytes, tweets: int, resamples: int) -> np.ndarray:
+    """(R, 3) of one seed, whole numbers as float32.
+
+    Kept, because a record stands in many comparisons, and a product for each takes seconds.
+    """
     counts_1N3 = np.frombuffer(counts, dtype=np.int64).reshape(1, tweets, 3)
     weights_RN = _bootstrap_weights(tweets, resamples)
-    return np.concatenate([_f1(_totals(chunk, counts_1N3))[:, 0] for chunk in _chunks(weights_RN)])
+    return np.concatenate([_totals(chunk, counts_1N3)[:, 0] for chunk in _chunks(weights_RN)]).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -175,6 +217,11 @@ def minimum_detectable_difference(standard_error: float) -> float:
     return float((stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)) * standard_error)
 
 
+def tweets_needed(detectable: float, smallest: float, tweets: int) -> int:
+    """How many tweets would bring the detectable difference down to `smallest`: it goes with one over their root."""
+    return int(np.ceil(tweets * (detectable / smallest) ** 2))
+
+
 def detectable_over_seeds(differences: Sequence[float]) -> float:
     """The same for the paired t test over seeds, from one difference a seed; ValueError for fewer than two."""
     if len(differences) < 2:
@@ -226,8 +273,13 @@ def _verdict(difference: float, half: float | None, n: int, tolerance: float) ->
     return "inconclusive"
 
 
-def _t_quantile(n: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+def _t_quantile(n: int, confidence: float = CONFIDENCE) -> float:
+    return float(stats.t.ppf((1 + confidence) / 2, n - 1))
+
+
+def _ends(confidence: float) -> Interval:
+    """The quantiles between which that share lies."""
+    return (1 - confidence) / 2, (1 + confidence) / 2
 
 
 def _share(extreme: int, resamples: int) -> float:
@@ -245,7 +297,8 @@ def _totals(weights_RN: np.ndarray, counts_SN3: np.ndarray) -> np.ndarray:
 
 
 def _f1(totals: np.ndarray) -> np.ndarray:
-    """F1 of (..., 3) totals; 0 where nothing is predicted and nothing is gold."""
+    """F1 of (..., 3) totals, float64; 0 where nothing is predicted and nothing is gold."""
+    totals = np.asarray(totals, dtype=np.float64)
     return np.asarray(2 * totals[..., 0] / np.maximum(totals[..., 1] + totals[..., 2], 1))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from repro.records.part import Part, Real
+from pydantic import Field
+
+from repro.records.part import Part, Real, TweetCounts
 from repro.records.run import Head, SpanCounts
 
 ALIGNMENT_BINS = 40  # of equal width over the cosines -1..1
@@ -19,9 +21,12 @@ SCORING_RULES = {  # of joint F1, and what they are
 
 
 class ConditionScores(Part):
+    """Scores under one condition; `per_tweet` has the joint counts of each tweet where a test needs them."""
+
     joint: SpanCounts
     mate: SpanCounts
     masc_accuracy: Real
+    per_tweet: TweetCounts | None = None
 
 
 class Calibration(Part):
@@ -121,6 +126,8 @@ class Evaluation(Part):
     conditions: dict[str, ConditionScores]
     rules: dict[Literal["joint", "masc"], dict[str, Real]]  # F1 of the same predictions by rule of scoring
     mechanism: Mechanism | None = None
+    # of real tweets: what they are divided by -> value -> joint counts
+    slices: dict[str, dict[str, SpanCounts]] = Field(default_factory=dict)
 
 
 class EvaluationRecord(Head):

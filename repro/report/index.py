@@ -50,14 +50,16 @@ def index(evidence: Evidence, tables: Sequence[Table], figures: Sequence[ReportF
     named = {table.name: table for table in tables}
     listed = [f"- [{t.name}.md]({t.name}.md) ([csv]({t.name}.csv)): {t.title}" for t in tables]
     drawn = [f"- [{figure.name}.png]({figure.name}.png): {figure.caption}" for figure in figures]
+    board = [f"[![{figure.caption}]({figure.name}.png)](claims.md)" for figure in figures if figure.name == "board"]
     parts = [
         "# Tables and figures",
+        *board,
         f"Generated from the records of {evidence.runs} runs under `results/`, their evaluations and the measurements "
         "beside them, from the dev trials and from the published figures in "
         "`repro/evidence/reported.csv`; `python -m repro report` makes them again, in half a minute.",
         "The command also writes beside them what is not kept in git: every table as `.tex`, every figure as `.pdf`, "
         "and `report.md` and `report.html` (one file, to print or to read on a phone), which have all of it in one "
-        "place, verdicts first.",
+        "place, the board first.",
         f"Read {first[0]} first, then {first[1]} and {first[2]}; the ablations say what each part is worth.",
         "\n".join(f"- {named[f'main_{d}'].title}. {' '.join(named[f'main_{d}'].findings)}" for d in DATASET_TITLES),
         "## Profiles",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 
-from repro.evidence.cells import DATASET_TITLES, PLACES, Block, Cell, Place
+from repro.evidence.cells import PLACES, TITLES, Block, Cell, Place
 from repro.evidence.evidence import Evidence
 from repro.plan.variants import SUITE, VARIANTS, means_something
 from repro.report.table import BLOCK
@@ -17,7 +17,7 @@ TextRow = dict[str, str]  # column -> what stands there
 
 def place_title(place: Place) -> str:
     profile, dataset = place
-    title = DATASET_TITLES[dataset]
+    title = TITLES[dataset]
     return f"{title[0].upper()}{title[1:]}, profile {profile}"
 
 

@@ -45,6 +45,14 @@ def between(low: float, high: float) -> str:
     return f"{signed(low)} to {signed(high)}"
 
 
+def tweets(value: float) -> str:
+    """How many tweets more or fewer, in hundreds of them; what never came is infinitely many."""
+    if abs(value) == float("inf"):
+        return "more than all seen" if value > 0 else "fewer by more than all seen"
+    rounded = 100 * round(value / 100)
+    return f"{rounded:+,}" if rounded else "0"
+
+
 def seeds(n: int) -> str:
     return "one seed" if n == 1 else f"{n} seeds"
 

@@ -6,6 +6,7 @@ from repro.report.figures import (
     ablations,
     alignment,
     attention_maps,
+    board,
     calibration,
     interference,
     learning_curves,
@@ -25,6 +26,8 @@ from repro.report.figures.costs import (
 from repro.report.figures.figure import ReportFigure
 
 FIGURES: tuple[ReportFigure, ...] = (
+    board.FIGURE,
+    board.FOR_PHONES,
     learning_curves.FIGURE,
     loss_weights.FIGURE,
     ablations.FIGURE,

@@ -12,6 +12,7 @@ from repro.report.tables.costs.efficiency import efficiency
 from repro.report.tables.costs.operators import operators
 from repro.report.tables.mechanism.counterfactuals import counterfactuals
 from repro.report.tables.mechanism.interference import interference
+from repro.report.tables.mechanism.learning_speed import learning_speed
 from repro.report.tables.mechanism.noise_suppression import noise_suppression
 from repro.report.tables.mechanism.pointing import pointing
 from repro.report.tables.mechanism.two_looks import two_looks
@@ -25,6 +26,7 @@ from repro.report.tables.results.robustness import robustness
 from repro.report.tables.results.scoring_rules import scoring_rules
 from repro.report.tables.results.selection_rules import selection_rules
 from repro.report.tables.results.sensitivity import sensitivity
+from repro.report.tables.results.slices import slices
 from repro.report.tables.results.sweep import sweep
 from repro.report.tables.results.trials import trials
 from repro.report.tables.results.variance import variance
@@ -38,8 +40,10 @@ TABLES: tuple[MakeTable, ...] = (
     paper_verdicts,
     *(partial(ablations, place=place) for place in PLACES),
     paf_mcl,
+    learning_speed,
     domain_shift,
     robustness,
+    slices,
     pointing,
     counterfactuals,
     noise_suppression,

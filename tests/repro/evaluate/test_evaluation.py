@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from finished import write_evaluation
 
@@ -50,6 +51,13 @@ def test_evaluation_scores_the_checkpoint_under_every_condition(
     assert found["rules"]["joint"]["viterbi"] == result["metrics"]["test"]["joint"]["f1"]
     assert found["rules"]["masc"]["macro"] == result["metrics"]["test"]["masc"]["macro_f1"]
     assert sum(found["mechanism"]["calibration"]["count"]) == gold
+    assert found["slices"] == {}  # of real tweets alone
+    if visual == "image":
+        changed = found["conditions"]["other_image"]
+        kept = np.array(changed["per_tweet"])
+        assert kept.shape == (len(splits.test), 3)
+        assert kept.sum(axis=0).tolist() == [changed["joint"][name] for name in ("tp", "predicted", "gold")]
+    assert all("per_tweet" not in scores for name, scores in found["conditions"].items() if name != "other_image")
     seen = {name for name in ("alignment", "counterfactuals", "attention") if found["mechanism"][name] is not None}
     assert seen == ({"alignment", "counterfactuals", "attention"} if variant == "full" else set())
 

@@ -16,11 +16,14 @@ from repro.evidence.stats import (
     detectable_over_seeds,
     holm,
     minimum_detectable_difference,
+    pooled_contrast,
     prediction_half_width,
     resampled_f1,
     standing,
     summarise,
     t_against_zero,
+    t_interval,
+    tweets_needed,
 )
 
 TWEETS, RESAMPLES = 120, 2000
@@ -68,6 +71,26 @@ def test_summary_of_one_seed_has_no_interval():
     assert (summary.sd, summary.low, summary.high) == (None, None, None)
     with pytest.raises(ValueError, match="no values"):
         summarise([])
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_t_interval_is_scipys(confidence: float):
+    values = [0.61, 0.64, 0.58, 0.66, 0.7]
+    expected = scipy_stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+    assert t_interval(values, confidence) == pytest.approx((expected.low, expected.high))
+    with pytest.raises(ValueError, match="two values"):
+        t_interval([0.5])
+
+
+def test_the_90_percent_t_interval_is_two_one_sided_tests():
+    """Schuirmann 1987: it lies within the margin just where both one-sided tests are below 5 %."""
+    rng = np.random.default_rng(8)
+    for mean in np.linspace(-0.012, 0.012, 25):
+        values = (mean + 0.004 * rng.normal(size=6)).tolist()
+        low, high = t_interval(values, 0.9)
+        above = scipy_stats.ttest_1samp(values, -0.01, alternative="greater").pvalue
+        below = scipy_stats.ttest_1samp(values, 0.01, alternative="less").pvalue
+        assert (low > -0.01 and high < 0.01) == (max(above, below) < 0.05)
 
 
 def test_bootstrap_matches_scipy(better: np.ndarray, worse: np.ndarray):
@@ -143,7 +166,44 @@ def test_contrast_is_the_weighted_sum_in_every_resample(better: np.ndarray, wors
     expected = sum(weight * np.mean([f1(one) for one in counts]) for weight, counts in parts)
     assert found.difference == pytest.approx(expected)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn_R, [0.025, 0.975])))
+    assert found.inner == pytest.approx(tuple(np.quantile(drawn_R, [0.05, 0.95])))
+    assert found.p == pytest.approx((2 * min((drawn_R <= 0).sum(), (drawn_R >= 0).sum()) + 1) / (RESAMPLES + 1))
     assert found.standard_error == pytest.approx(drawn_R.std(ddof=1))
+    turned = bootstrap_contrast([(-weight, counts) for weight, counts in parts], RESAMPLES)
+    there = found.turned()
+    assert (there.difference, there.low, there.high, *there.inner) == pytest.approx(
+        (turned.difference, turned.low, turned.high, *turned.inner)
+    )
+    assert (there.p, there.standard_error) == (found.p, found.standard_error)
+
+
+def test_pooled_bootstrap_is_scipys_of_two_samples(better: np.ndarray, worse: np.ndarray):
+    """Each data set's tweets are drawn on their own; F1 is of all spans together, as if they were one data set."""
+    sets = [(better, worse), (better[:, :50], worse[:, :50])]
+    found = pooled_contrast([(1.0, [s[0] for s in sets]), (-1.0, [s[1] for s in sets])], RESAMPLES)
+
+    def statistic(first: np.ndarray, second: np.ndarray) -> float:
+        sides = [np.concatenate([sets[0][k][:, first], sets[1][k][:, second]], axis=1) for k in (0, 1)]
+        return float(np.mean([f1(one) for one in sides[0]]) - np.mean([f1(one) for one in sides[1]]))
+
+    theirs = scipy_stats.bootstrap(
+        (np.arange(TWEETS), np.arange(50)),
+        statistic,
+        n_resamples=RESAMPLES,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(4),
+    )
+    assert found.difference == pytest.approx(statistic(np.arange(TWEETS), np.arange(50)))
+    assert found.standard_error == pytest.approx(theirs.standard_error, rel=4 / np.sqrt(RESAMPLES))
+
+
+def test_the_same_tweets_pooled_with_themselves_count_as_twice_as_many(better: np.ndarray, worse: np.ndarray):
+    """Both data sets are drawn from the same random numbers, and still independently of each other."""
+    once = bootstrap_contrast([(1.0, better), (-1.0, worse)], RESAMPLES)
+    twice = pooled_contrast([(1.0, [better, better]), (-1.0, [worse, worse])], RESAMPLES)
+    assert twice.difference == pytest.approx(once.difference)
+    assert twice.standard_error == pytest.approx(once.standard_error / np.sqrt(2), rel=4 / np.sqrt(RESAMPLES))
 
 
 def test_resampled_f1_spreads_as_scipys_bootstrap_does(better: np.ndarray):
@@ -238,6 +298,29 @@ def test_what_is_detectable_over_seeds_is_found_four_times_in_five():
         detectable_over_seeds([0.1])
 
 
+def test_what_is_detectable_over_seeds_has_the_stated_power():
+    """Of the noncentral t distribution; the sum of two quantiles is close to what it asks for, not exact."""
+    differences = [0.01, 0.03, 0.02, 0.05, 0.04, 0.02]
+    error = scipy_stats.sem(differences)
+    found = detectable_over_seeds(differences)
+    assert found / error == pytest.approx(scipy_stats.t.ppf(0.975, 5) + scipy_stats.t.ppf(0.8, 5))
+    power = scipy_stats.nct.sf(scipy_stats.t.ppf(0.975, 5), 5, found / error)
+    assert power == pytest.approx(0.8, abs=0.02)
+
+
+def test_that_many_tweets_bring_the_detectable_difference_down():
+    detectable = minimum_detectable_difference(0.014)
+    needed = tweets_needed(detectable, 0.01, 674)
+    assert minimum_detectable_difference(0.014 * np.sqrt(674 / needed)) <= 0.01
+    assert minimum_detectable_difference(0.014 * np.sqrt(674 / (needed - 1))) > 0.01
+
+
+def test_holm_is_that_of_statsmodels():
+    """statsmodels 0.15.0, multipletests(method="holm")."""
+    p = [0.011, 0.2, 0.0004, 0.03, 0.03, 0.9, 0.049]
+    assert holm(p) == pytest.approx([0.066, 0.4, 0.0028, 0.15, 0.15, 0.9, 0.15])
+
+
 def test_holm_of_a_hand_computed_case():
     assert holm([0.04, 0.01, 0.03, 0.5]) == pytest.approx([0.09, 0.04, 0.09, 0.5])
     assert holm([]) == []
@@ -260,6 +343,15 @@ def test_minimum_detectable_difference_has_the_stated_power():
     power = scipy_stats.norm.sf(scipy_stats.norm.ppf(0.975), loc=difference / 0.014)
     assert power == pytest.approx(0.8)
     assert difference == pytest.approx(0.0392, abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_prediction_interval_is_where_one_more_run_would_differ(n: int):
+    """One more run at its end differs from the others by scipy's two-sample t test at exactly 5 %."""
+    values = (0.6 + 0.01 * np.random.default_rng(n).normal(size=n)).tolist()
+    half = prediction_half_width(values)
+    assert scipy_stats.ttest_ind(values, [np.mean(values) + half]).pvalue == pytest.approx(0.05)
+    assert against_paper(values, 0.6).half_width == half
 
 
 def test_prediction_interval_covers_one_more_run():

@@ -17,7 +17,8 @@ from repro.report.tables.contents import make_tables
 
 # Systems and their F1; all but text only fall as far without their image as they are above one half.
 SYSTEMS = {"full": 0.9, "no_paf": 0.75, "no_mcl": 0.8, "single_cross_attention": 0.7, "text_only": 0.6}
-FIGURES = [BY_NAME[name] for name in ("learning_curves", "loss_weights", "ablations")]
+SHOWN = ("learning_curves", "loss_weights", "ablations")
+FIGURES = [BY_NAME[name] for name in ("board", "board_phone", *SHOWN)]
 SWAPPED = SYSTEMS | {"full": 0.6, "text_only": 0.9}
 
 
@@ -74,16 +75,14 @@ def test_one_file_needs_no_other(written: Path):
     page = Page(text)
     assert page.links
     assert all(link.startswith("#") for link in page.links)
-    assert len(page.loaded) == 3
+    assert len(page.loaded) == 4  # the board too; a phone has it as a table
     assert all(source.startswith("data:image/png;base64,") for source in page.loaded)
     assert not re.search(r"<(script|link|iframe)|@import|url\(", text)
 
 
 def test_figures_are_those_beside_it(written: Path):
     inside = [base64.b64decode(source.split(",")[1]) for source in Page((written / "report.html").read_text()).loaded]
-    assert inside == [
-        (written / f"{name}.png").read_bytes() for name in ("learning_curves", "loss_weights", "ablations")
-    ]
+    assert inside == [(written / f"{name}.png").read_bytes() for name in ("board", *SHOWN)]
 
 
 def test_contents_lead_to_every_table_and_figure(written: Path):
@@ -95,8 +94,8 @@ def test_contents_lead_to_every_table_and_figure(written: Path):
     expected = [table.name for table in tables] + [
         f"figure_{n}" for n in ("learning_curves", "loss_weights", "ablations")
     ]
-    assert [name for name in page.ids if name not in ("verdicts", "run", "contents")] == expected
-    assert page.tables == 1 + sum(table.frame.block.nunique() for table in tables)
+    assert [name for name in page.ids if name not in ("board", "verdicts", "run", "contents")] == expected
+    assert page.tables == 2 + sum(table.frame.block.nunique() for table in tables)
     markdown = (written / "report.md").read_text()
     for name in expected:
         assert f'<a id="{name}"></a>' in markdown
@@ -109,10 +108,13 @@ def test_it_reads_on_phones_at_night_and_on_paper(written: Path):
         assert needed in text
 
 
-def test_verdicts_come_before_every_table(written: Path):
-    for name, verdicts, first in (("report.html", 'id="verdicts"', "<table"), ("report.md", "## Verdicts", "\n|")):
+def test_the_board_comes_first_then_verdicts_then_tables(written: Path):
+    for name, board, verdicts, first in (
+        ("report.html", 'id="board"', 'id="verdicts"', 'class="wide"'),
+        ("report.md", "](board.png)", "## Verdicts", "\n|"),
+    ):
         text = (written / name).read_text()
-        assert text.index(TITLE) < text.index(verdicts) < text.index(first)
+        assert text.index(TITLE) < text.index(board) < text.index(verdicts) < text.index(first)
     tables = {table.name: table for table in make_tables(evidence_of(*made_from(SYSTEMS)))}
     head = (written / "report.md").read_text().split("## What was run")[0]
     for name in VERDICTS:
@@ -135,13 +137,14 @@ def test_words_follow_when_two_systems_swap_their_numbers():
     assert "CLAMP is ahead of text only (+" in right
     assert "CLAMP is not ahead of text only but behind it (-" in swapped
     assert "is ahead of" not in swapped
-    assert "| CLAMP is more accurate than existing methods" in right
-    claims = [text.split("**[Main")[0] for text in (right, swapped)]
-    assert (
-        "Supported: progressive attention fusion improves F1; multi-task contrastive learning improves F1." in claims[0]
-    )
-    assert "Supported: none." in claims[1]
-    assert "Not supported: CLAMP is more accurate than existing methods; progressive attention" in claims[1]
+    claims = [text.split("**[Main")[0].split("synthetic: ")[1] for text in (right, swapped)]
+    lead = "multi-task contrastive learning improves F1"
+    supported, against = (re.split(r"Supported: |Not supported: |No difference", text)[1:3] for text in claims)
+    assert lead in supported[0]
+    assert "CLAMP is more accurate than text only" in supported[0]
+    assert lead not in supported[1]
+    assert lead in against[1]
+    assert "CLAMP is more accurate than text only" in against[1]
     assert "used by CLAMP: +4" in right
     assert "used by CLAMP: +1" in swapped
 
@@ -150,13 +153,15 @@ def test_nothing_run_claims_nothing():
     evidence = evidence_of([])
     text = as_markdown(evidence, make_tables(evidence), [])
     assert "is ahead of" not in text
-    assert "supported:" not in text.lower().replace("not supported: both", "").replace("supported: both", "")
+    verdicts = text.split("## What was run")[0].lower()
+    assert "supported:" not in verdicts
+    assert "no difference that matters" not in verdicts
     assert text.count("not run") > 50
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(written: Path, tmp_path: Path):
     records, evaluations = made_from(SYSTEMS)
-    for name in ("learning_curves", "loss_weights", "ablations"):
+    for name in ("board", *SHOWN):
         (tmp_path / f"{name}.png").write_bytes((written / f"{name}.png").read_bytes())
     evidence = evidence_of(records[::-1], evaluations[::-1])
     for path in write_report(evidence, make_tables(evidence), FIGURES, tmp_path):

@@ -14,7 +14,7 @@ from repro.evidence.evidence import Evidence
 from repro.evidence.per_record import cosines, in_order, loss_sd, mean_cosine, negative_share, relative_norm_sd
 from repro.evidence.stats import summarise
 from repro.records.run import RunRecord
-from repro.report.ledger import LESS_INTERFERENCE, Entry, answer, ledger
+from repro.report.ledger import Entry, answer, entry_of, ledger
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import Table
 from repro.report.table_rows import TextRow, frame_by_place, place_title
@@ -102,7 +102,7 @@ def _finding(evidence: Evidence, place: Place, entries: list[Entry]) -> str:
     start = f"{place_title(place)}: does adaptive weighting (AMA) reduce gradient interference?"
     if not shares["full"]:
         return f"{start} {NOT_RECORDED.capitalize() if 'full' in block else NOT_RUN.capitalize()}."
-    entry = next((entry for entry in entries if entry.claim == LESS_INTERFERENCE), None)
+    entry = entry_of(entries, "interference")
     listed = ", ".join(
         f"{mean_and_sd(list(of_seed.values()))} % with {WEIGHTINGS[v]} ({seeds(len(of_seed))})"
         for v, of_seed in shares.items()

@@ -14,7 +14,7 @@ from repro.evidence.per_record import best_stage, distractor_mass_at_best, point
 from repro.plan.variants import VARIANTS
 from repro.records.evaluation import Evaluation
 from repro.records.run import RunRecord
-from repro.report.ledger import LESS_ATTENTION_ON_NOISE, LESS_FALL_IN_NOISE, Entry, answer, ledger
+from repro.report.ledger import Entry, answer, entry_of, ledger
 from repro.report.provenance_notes import SELECTION, provenance_footer
 from repro.report.table import BLOCK, Table
 from repro.report.table_rows import evaluated, place_title
@@ -79,7 +79,7 @@ def noise_suppression(evidence: Evidence) -> Table:
         about="Noise is what the image shows and no label depends on: independent noise on every pixel and colour "
         "channel, and figures that the tweet does not mention. A system that suppresses it falls less under more of "
         "it, looks at it less, and is moved by it less.",
-        findings=_findings(block, {entry.claim: entry for entry in ledger(evidence)[GENERATED]}),
+        findings=_findings(block, ledger(evidence)[GENERATED]),
         frame=pd.DataFrame(rows),
         footer=(
             "Fall: joint F1 on the unchanged test split minus F1 under the condition, same checkpoint; noise is on top "
@@ -97,12 +97,12 @@ def noise_suppression(evidence: Evidence) -> Table:
     )
 
 
-def _findings(block: Block, claims: dict[str, Entry]) -> tuple[str, ...]:
+def _findings(block: Block, entries: list[Entry]) -> tuple[str, ...]:
     asked = {
-        "in F1, by its fall with 8 distractors": LESS_FALL_IN_NOISE,
-        "in attention, by what distractors receive": LESS_ATTENTION_ON_NOISE,
+        "in F1, by its fall with 8 distractors": "noise_f1",
+        "in attention, by what distractors receive": "noise_attention",
     }
-    answers = "; ".join(f"{what}: {answer(claims.get(claim))}" for what, claim in asked.items())
+    answers = "; ".join(f"{what}: {answer(entry_of(entries, claim))}" for what, claim in asked.items())
     sentences = [f"Does progressive fusion suppress visual noise, against one plain cross-attention? {answers}."]
     full = block.get("full")
     if full is None:

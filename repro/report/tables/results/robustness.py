@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from repro.evaluate.conditions import OTHERS_IMAGE
 from repro.evidence.by_seed import f1_lost_under
 from repro.evidence.cells import GENERATED, PLACES, Cell, Place, image_told_shares
 from repro.evidence.evidence import Evidence
@@ -20,8 +21,6 @@ from repro.report.tables.results.under_conditions import (
     why_nothing,
 )
 from repro.report.wording import NOT_EVALUATED, between, p_value, seeds, signed
-
-OTHERS_IMAGE = "other_image"
 
 
 def robustness(evidence: Evidence) -> Table:

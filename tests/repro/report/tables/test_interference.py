@@ -39,7 +39,7 @@ def test_the_answer_on_interference_follows_the_cosines():
     assert "Equal weights minus AMA: +43.3 (95 % interval" in table.findings[0]
     assert "Fixed weights minus AMA: +13.3" in table.findings[0]
     assert "interference? No, the other way round." in said_of(pulled({"full": 15, "no_ama": 2}))
-    assert "interference? Not shown either way." in said_of(pulled({"full": 5, "no_ama": 5}))
+    assert "interference? No difference that matters." in said_of(pulled({"full": 5, "no_ama": 5}))
     assert "interference? Undecided, of 2 seeds." in said_of(pulled({"full": 2, "no_ama": 15}, seeds=2))
 
 

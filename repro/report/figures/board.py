@@ -178,12 +178,13 @@ FIGURE = _of(
     "board",
     "Every claim on every data set: its verdict with the number of seeds, and beside it the difference (dot), its 95 % "
     "intervals over tweets (wide) and over seeds (thin), and the margin within which it would not matter (shaded); "
-    "differences are in units of their margin, which for F1 is one point, and lie right of 0 where they are as claimed",
+    "differences are in units of their margin, which for F1 is one point, and lie right of 0 where as claimed; "
+    "† has runs made by other sources than today's",
     partial(_draw, with_forest=True),
 )
 FOR_PHONES = _of(
     "board_phone",
     "The same verdicts, as wide as a phone: ✓ supported, ✗ not supported, = no difference that matters, » beyond these "
-    "data, ? undecided, · not run; n is the number of seeds",
+    "data, ? undecided, · not run; n is the number of seeds, † has runs made by other sources than today's",
     partial(_draw, with_forest=False),
 )

@@ -78,7 +78,8 @@ def _draw_board(axis: Axes, board: Board, lines: list[_Line], cell: float) -> No
     axis.set_xticks([])
     for k, title in enumerate(board.titles()):
         at = _LABELS + (k + 0.5) * cell
-        axis.text(at, -0.3, title.replace(" ", "\n").replace("-", "-\n"), ha="center", va="bottom", fontsize=7)
+        heading = title.replace(" ", "\n").replace("-", "-\n")
+        axis.text(at, -0.3, heading, ha="center", va="bottom", fontsize=14 * cell if cell < 0.5 else 7)
     for y, line in enumerate(lines):
         if line.row is None:
             axis.text(0, y + 0.55, line.text, va="center", fontsize=7, fontweight="bold")

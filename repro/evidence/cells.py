@@ -17,6 +17,7 @@ Place = tuple[str, str]  # profile, data set
 PLACES: list[Place] = [(profile, dataset) for profile, made in PROFILES.items() for dataset in made.seeds]
 GENERATED: Place = ("synthetic", "synthetic")
 DATASET_TITLES = {"synthetic": "generated tweets", "twitter2015": "Twitter-2015", "twitter2017": "Twitter-2017"}
+REAL = ("twitter2015", "twitter2017")
 POOLED = "pooled"  # what stands for both of the real data sets, as one test set
 TITLES = {**DATASET_TITLES, POOLED: "Twitter-2015 and 2017 pooled"}
 

@@ -10,7 +10,7 @@ import numpy as np
 from repro.evaluate.conditions import OTHERS_IMAGE
 from repro.evidence import learning_speed
 from repro.evidence.by_seed import BySeed, difference, f1_lost_under, of_evaluations, of_records
-from repro.evidence.cells import PLACES, POOLED, Block, Cell, Place, counts
+from repro.evidence.cells import PLACES, POOLED, REAL, Block, Cell, Place, counts
 from repro.evidence.comparisons import Comparison, compare, of_counts, shared_records
 from repro.evidence.evidence import Evidence
 from repro.evidence.family import Claim
@@ -20,9 +20,8 @@ from repro.records.evaluation import Evaluation
 from repro.records.run import RunRecord
 
 MANY_DISTRACTORS = "distractors_8"
-_REAL = ("twitter2015", "twitter2017")
 COLUMNS: list[Place] = [  # where claims are judged
-    place for at in PLACES for place in ([at, (at[0], POOLED)] if at[1] == _REAL[-1] else [at])
+    place for at in PLACES for place in ([at, (at[0], POOLED)] if at[1] == REAL[-1] else [at])
 ]
 
 
@@ -83,7 +82,7 @@ def _cells(block: Block, claim: Claim) -> list[Cell]:
 
 def _pooled(evidence: Evidence, claim: Claim, profile: str) -> Comparison | None:
     """Over the seeds that both systems have on both data sets."""
-    of_sets = [_cells(evidence.block((profile, dataset)), claim) for dataset in _REAL]
+    of_sets = [_cells(evidence.block((profile, dataset)), claim) for dataset in REAL]
     if not all(of_sets):
         return None
     shared = [shared_records(cells) for cells in of_sets]
@@ -116,7 +115,7 @@ def _fall(evidence: Evidence, claim: Claim, place: Place) -> Comparison | None:
 
 
 def _sets(dataset: str) -> tuple[str, ...]:
-    return _REAL if dataset == POOLED else (dataset,)
+    return REAL if dataset == POOLED else (dataset,)
 
 
 def _counts_with_others_images(cell: Cell | None) -> dict[int, tuple[np.ndarray, np.ndarray]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from repro.evidence.cells import POOLED, Place
+from repro.evidence.cells import POOLED, REAL, Place
 from repro.evidence.claim_values import COLUMNS
 from repro.evidence.evidence import Evidence
 from repro.evidence.family import Claim, family
@@ -56,6 +56,7 @@ class Board:
 
     columns: tuple[Place, ...]
     rows: tuple[Row, ...]
+    marks: tuple[str, ...]  # a dagger for each column with runs of other sources than today's
 
     def groups(self) -> Iterator[tuple[str, list[Row]]]:
         """The rows under their headings, in the family's order."""
@@ -66,8 +67,8 @@ class Board:
         """Of the columns; the profile is named where two of them have runs on the same data."""
         real = {profile for profile, dataset in self.columns if dataset != "synthetic"}
         return [
-            _COLUMN_TITLES[dataset] + (f", {profile}" if dataset != "synthetic" and len(real) > 1 else "")
-            for profile, dataset in self.columns
+            _COLUMN_TITLES[dataset] + mark + (f", {profile}" if dataset != "synthetic" and len(real) > 1 else "")
+            for (profile, dataset), mark in zip(self.columns, self.marks, strict=True)
         ]
 
 
@@ -77,4 +78,13 @@ def board_of(evidence: Evidence) -> Board:
     real = {profile for profile, dataset in evidence.grouped if dataset != "synthetic"} or {"offline"}
     columns = tuple(place for place in COLUMNS if place[0] in {"synthetic", *real})
     rows = [Row(claim, tuple(entry_of(entries[at], claim.id) for at in columns)) for claim in family()]
-    return Board(columns, tuple(row for row in rows if any(row.cells)))
+    marks = tuple("†" if _is_of_other_sources(evidence, column) else "" for column in columns)
+    return Board(columns, tuple(row for row in rows if any(row.cells)), marks)
+
+
+def _is_of_other_sources(evidence: Evidence, column: Place) -> bool:
+    profile, dataset = column
+    places = [(profile, one) for one in REAL] if dataset == POOLED else [column]
+    cells = [cell for place in places for cell in evidence.everything(place).values()]
+    sources = {record.provenance.source_hash for cell in cells for record in cell.records}
+    return not sources <= set(evidence.marks.todays_hashes)

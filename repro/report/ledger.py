@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from repro.evidence import stats, verdicts
-from repro.evidence.cells import Place
+from repro.evidence.cells import POOLED, REAL, Place
 from repro.evidence.claim_values import COLUMNS, BySeeds, measured
 from repro.evidence.comparisons import Comparison, adjusted, p_over_seeds
 from repro.evidence.evidence import Evidence
@@ -136,8 +136,8 @@ def _of_seeds(claim: Claim, found: BySeeds, p: float | None) -> Entry:
 
 
 def _why_nothing(evidence: Evidence, claim: Claim, place: Place) -> str:
-    blocks = [evidence.everything(place)] if place[1] != "pooled" else []
-    blocks += [evidence.block((place[0], one)) for one in ("twitter2015", "twitter2017") if place[1] == "pooled"]
+    profile, dataset = place
+    blocks = [evidence.everything((profile, one)) for one in (REAL if dataset == POOLED else (dataset,))]
     ran = all(name in block for block in blocks for name in (claim.ours, claim.other) if name is not None)
     return NOT_RECORDED if ran else NOT_RUN
 

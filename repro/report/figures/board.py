@@ -78,7 +78,8 @@ def _draw_board(axis: Axes, board: Board, lines: list[_Line], cell: float) -> No
     axis.set_xticks([])
     for k, title in enumerate(board.titles()):
         at = _LABELS + (k + 0.5) * cell
-        axis.text(at, -0.3, title.replace(" ", "\n").replace("-", "-\n"), ha="center", va="bottom", fontsize=7)
+        heading = title.replace(" ", "\n").replace("-", "-\n")
+        axis.text(at, -0.3, heading, ha="center", va="bottom", fontsize=14 * cell if cell < 0.5 else 7)
     for y, line in enumerate(lines):
         if line.row is None:
             axis.text(0, y + 0.55, line.text, va="center", fontsize=7, fontweight="bold")
@@ -178,12 +179,13 @@ FIGURE = _of(
     "board",
     "Every claim on every data set: its verdict with the number of seeds, and beside it the difference (dot), its 95 % "
     "intervals over tweets (wide) and over seeds (thin), and the margin within which it would not matter (shaded); "
-    "differences are in units of their margin, which for F1 is one point, and lie right of 0 where they are as claimed",
+    "differences are in units of their margin, which for F1 is one point, and lie right of 0 where as claimed; "
+    "† has runs made by other sources than today's",
     partial(_draw, with_forest=True),
 )
 FOR_PHONES = _of(
     "board_phone",
     "The same verdicts, as wide as a phone: ✓ supported, ✗ not supported, = no difference that matters, » beyond these "
-    "data, ? undecided, · not run; n is the number of seeds",
+    "data, ? undecided, · not run; n is the number of seeds, † has runs made by other sources than today's",
     partial(_draw, with_forest=False),
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from repro.evidence.cells import POOLED, Block, Place
+from repro.evidence.cells import POOLED, REAL, Place
 from repro.evidence.evidence import Evidence
 from repro.evidence.stats import LEAST_SEEDS, SIGNIFICANCE, Interval
 from repro.evidence.verdicts import VERDICTS
@@ -57,9 +57,7 @@ def claims(evidence: Evidence) -> Table:
 def _signs(evidence: Evidence, place: Place) -> str:
     """The marks of the cells there: a claim is about several."""
     profile, dataset = place
-    blocks: list[Block] = [evidence.block(place)]
-    if dataset == POOLED:
-        blocks = [evidence.block((profile, one)) for one in ("twitter2015", "twitter2017")]
+    blocks = [evidence.block((profile, one)) for one in (REAL if dataset == POOLED else (dataset,))]
     signs = "".join(evidence.marks.of(cell, block) for block in blocks for cell in block.values())
     return "".join(sign for sign in "†‡" if sign in signs)
 

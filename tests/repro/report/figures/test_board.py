@@ -51,6 +51,14 @@ def test_the_paper_profile_has_columns_once_it_ran():
     assert len(board_of(evidence_of([])).columns) == 4
 
 
+def test_runs_of_other_sources_are_marked():
+    old = [
+        record(v, s, profile="offline", dataset="twitter2017", source_hash="f" * 16) for v in ("full",) for s in (0, 1)
+    ]
+    board = board_of(evidence_of([*runs(), *runs("offline", "twitter2015"), *old]))
+    assert board.titles() == ["generated", "Twitter-2015", "Twitter-2017†", "both pooled†"]
+
+
 def test_signs_differ_without_colour_and_can_be_read_on_their_cells():
     assert set(SIGNS) == set(VERDICTS)
     assert len({sign.sign for sign in SIGNS.values()}) == len(SIGNS)

@@ -18,6 +18,7 @@ from repro.plan.variants import (
     SUITE,
     SWEPT_POINTS,
     SWEPT_SYSTEMS,
+    TWO_LOOK_DATA,
     TWO_LOOK_EPOCHS,
     TWO_LOOK_SYSTEMS,
     VARIANTS,
@@ -116,7 +117,8 @@ def test_two_looks_change_the_data_and_the_epochs_and_keep_each_systems_own_chan
     for system in TWO_LOOK_SYSTEMS:
         (usual,) = plan("synthetic", only=[system], seeds=1)
         (run,) = plan("synthetic", only=[two_look_name(system)])
-        changes = {"data.synthetic.looks": 2, "train.epochs": TWO_LOOK_EPOCHS, "train.patience": TWO_LOOK_EPOCHS}
+        changes = {**TWO_LOOK_DATA, "train.epochs": TWO_LOOK_EPOCHS, "train.patience": TWO_LOOK_EPOCHS}
+        assert run.config.data.synthetic.looks == 2
         assert run.config == override(usual.config, changes, "test") != usual.config
         assert VARIANTS[run.variant].label == f"{VARIANTS[system].label}, two looks"
     assert not set(GROUPS["two_looks"]) & {run.variant for run in plan("synthetic")}

@@ -76,7 +76,7 @@ def test_a_row_says_f1_where_the_stages_look_and_what_moves_the_labels():
     blind = row_of(table, system="text only")
     assert {blind[column] for column in ("looks at own", "looks at named", "badge changed: follows")} == {"-"}
     assert table.findings[0] == (
-        "CLAMP's F1 is 90.5 ± 0.7 (2 seeds), where 66.7 is to be expected of words alone, 80.9 of words and all mouths "
+        "CLAMP's F1 is 90.5 ± 0.7 (2 seeds), where 33.3 is to be expected of words alone, 61.7 of words and all mouths "
         "without the badges, and 100 of who looks twice."
     )
     assert table.findings[1] == ("No progressive fusion (one plain cross-attention), F1 minus CLAMP's: -2.0 (2 seeds).")

@@ -95,12 +95,13 @@ def test_what_was_not_run_says_so():
     assert not any("follows" in sentence for sentence in table.findings)  # not evaluated
 
 
-def test_two_looks_enter_no_other_table_and_no_other_figure():
+def test_two_looks_enter_their_claims_their_learning_speed_and_nothing_else():
     usual = suite()
     with_them = [*usual, *made_up(1)]
     before = {t.name: t for t in make_tables(evidence_of(usual))}
     after = {t.name: t for t in make_tables(evidence_of(with_them))}
-    assert after.pop("two_looks").findings != before.pop("two_looks").findings
+    for name in ("two_looks", "claims", "learning_speed"):
+        assert after.pop(name).findings != before.pop(name).findings
     for name, table in before.items():
         assert (after[name].findings, after[name].footer) == (table.findings, table.footer)
         assert after[name].frame.equals(table.frame)

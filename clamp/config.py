@@ -157,7 +157,7 @@ class TrainConfig:
     clip_norm: float = Field(default=1.0, gt=0.0)
     patience: int = Field(default=12, ge=1)  # epochs without a better dev F1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on CUDA, else float32
-    feature_cache: bool = True  # what a frozen encoder says of an image is computed once a run, and kept in its folder
+    feature_cache: bool = True  # what a frozen encoder says of an image is computed once, and kept in a file
     threads: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -252,3 +253,14 @@ def states_of_sentences(encoder: PreTrainedModel, batch: Batch) -> Tensor:
     states_BNH = states_SWH.reshape(B, sentences * longest, -1)
     index_BLH = at_BL.clamp(max=sentences * longest - 1)[..., None].expand(-1, -1, states_BNH.shape[-1])
     return states_BNH.gather(1, index_BLH)
+
+
+def fingerprint(encoder: nn.Module) -> bytes:
+    """sha256 over an encoder's architecture, its parameters and the version of torch."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    hubs = [part for part in encoder.modules() if isinstance(part, PreTrainedModel)]
+    digest.update(json.dumps([hub.config.to_diff_dict() for hub in hubs], sort_keys=True, default=str).encode())
+    for name, tensor in encoder.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.digest()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +25,8 @@ from weakref import WeakKeyDictionary
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from clamp.encoders import fingerprint
 from clamp.model import Tagger
 from clamp.system.files import written
 
@@ -167,7 +166,7 @@ class _Cached(nn.Module):
         if self.training or torch.is_grad_enabled():
             raise RuntimeError("cached features are for inference: call model.eval() and use torch.no_grad()")
         precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-        prefix = _fingerprint(self.encoder) + f"{type(self).__name__} {device.type} {precision}\n".encode()
+        prefix = _known_fingerprint(self.encoder) + f"{type(self).__name__} {device.type} {precision}\n".encode()
         keys = [hashlib.sha256(prefix + content).hexdigest() for content in contents]
         found = {key: self.store.get(key) for key in dict.fromkeys(keys)}
         new = [key for key, features in found.items() if features is None]
@@ -232,20 +231,14 @@ def _bytes(tensor: Tensor) -> bytes:
 _KNOWN: WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int, int]], bytes]] = WeakKeyDictionary()
 
 
-def _fingerprint(encoder: nn.Module) -> bytes:
-    """sha256 over architecture and parameters; computed again when one of them was replaced or written to."""
+def _known_fingerprint(encoder: nn.Module) -> bytes:
+    """Its fingerprint; computed again when one of its tensors was replaced or written to."""
     tensors = encoder.state_dict(keep_vars=True)
     state = [(tensor, tensor.data_ptr(), tensor._version) for tensor in tensors.values()]
-    known, fingerprint = _KNOWN.get(encoder, ([], b""))
+    known, digest = _KNOWN.get(encoder, ([], b""))
     if len(known) == len(state) and all(
         a is b and rest == more for (a, *rest), (b, *more) in zip(known, state, strict=True)
     ):
-        return fingerprint
-    digest = hashlib.sha256(torch.__version__.encode())
-    hubs = [part for part in encoder.modules() if isinstance(part, PreTrainedModel)]
-    digest.update(json.dumps([hub.config.to_diff_dict() for hub in hubs], sort_keys=True, default=str).encode())
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(_bytes(tensor))
-    _KNOWN[encoder] = (state, digest.digest())
-    return digest.digest()
+        return digest
+    _KNOWN[encoder] = (state, fingerprint(encoder))
+    return _KNOWN[encoder][1]

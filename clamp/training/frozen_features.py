@@ -1,13 +1,12 @@
-"""What a frozen encoder says of every image of a data set, computed once a run.
+"""What a frozen encoder says of every image of a data set, computed once.
 
 Each tweet's image, or its proxy's sentences, is encoded by itself, so that no bit depends on the batch it is read in:
-with and without keeping, a run has the same result.
+kept by this run, kept by an earlier one or not kept at all, the features are the same.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
+import hashlib
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +19,9 @@ from transformers import PreTrainedModel
 
 from clamp.data.collate import EncodedTweets, padded
 from clamp.data.schema import Tweet
+from clamp.encoders import fingerprint
 from clamp.model import Tagger, as_floats
+from clamp.training.kept_features import KeptFeatures, Opener
 
 _SIMILAR = 8  # sub-words that two sentences read together may differ by
 
@@ -30,28 +31,57 @@ def has_frozen_image(model: Tagger) -> bool:
     return model.uses_image and model.config.vision.frozen
 
 
-class FrozenTweets(EncodedTweets):
-    """Tweets whose batches hold `features_BRH` in place of pixels; `model` encodes a tweet when it is first met.
+def encoded_for(model: Tagger, tweets: Sequence[Tweet], keep: Opener | None = None) -> EncodedTweets:
+    """Tweets as the model reads them; where its image is frozen, with features that are kept as `keep` says."""
+    if has_frozen_image(model):
+        return FrozenTweets(tweets, model, keep)
+    return EncodedTweets(tweets, model.tokenizer, model.config)
 
-    With a `file`, features are kept there (float32), mapped into memory: the file itself is deleted at once, and its
-    space is free again when the process ends, however it ends. OSError where there is not enough of it.
+
+class FrozenTweets(EncodedTweets):
+    """Tweets whose batches hold `features_BRH` in place of pixels; `model` encodes an image when it is first met.
+
+    With `keep`, features are kept in the file that it opens. OSError where there is not enough space for them.
     """
 
-    def __init__(self, tweets: Sequence[Tweet], model: Tagger, file: Path | None) -> None:
+    def __init__(self, tweets: Sequence[Tweet], model: Tagger, keep: Opener | None) -> None:
         super().__init__(tweets, model.tokenizer, model.config)
         self._model = model
         is_proxy = self.vision.kind == "proxy"
-        rows, columns = (0, 0) if is_proxy else model.vision_encoder.grid
-        regions = [
-            encoded.proxy_length if is_proxy else rows * columns * (tweet.image is not None)
-            for tweet, encoded in zip(self.tweets, self._encoded, strict=True)
-        ]
-        self._end_N = np.cumsum(regions)
         encoder: PreTrainedModel = model.proxy_encoder if is_proxy else model.vision_encoder.encoder
         self._width = encoder.config.hidden_size
-        self._least = 1 if is_proxy else rows * columns  # regions of a batch at least: all that there are of a grid
-        self._kept = None if file is None else _reserve(file, int(sum(regions)), self._width)
-        self._known_N = np.zeros(len(regions), dtype=bool)
+        grid = 1 if is_proxy else int(np.prod(model.vision_encoder.grid))
+        self._least = grid  # regions of a batch at least: all that there are of a grid
+        contents = [self._content(index) for index in range(len(self))]
+        rows = {
+            content: self._encoded[index].proxy_length if is_proxy else grid
+            for index, content in enumerate(contents)
+            if content
+        }
+        known = sorted(rows)  # the same file for the same images, whatever the order of the tweets that have them
+        entries = {content: entry for entry, content in enumerate(known)}
+        self._entry_N = [entries.get(content) for content in contents]
+        self._kept = None
+        if keep is not None:
+            name = _name(fingerprint(encoder), self._device, f"{self.vision.image_size}", known)
+            self._kept = KeptFeatures(keep(name), [rows[content] for content in known], self._width)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    def _content(self, index: int) -> bytes:
+        """What stands for the image in the name of a file of features; nothing where there is none."""
+        if self.vision.kind == "proxy":
+            proxy = self._encoded[index].proxy
+            return hashlib.sha256(repr(proxy).encode()).digest() if proxy else b""
+        image = self.tweets[index].image
+        if image is None:
+            return b""
+        if isinstance(image, Path):
+            state = image.stat()
+            return f"{image.resolve()} {state.st_size} {state.st_mtime_ns}".encode()
+        return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
 
     def _visual(self, indices: Sequence[int]) -> dict[str, Any]:
         if self.vision.kind == "proxy":
@@ -66,25 +96,33 @@ class FrozenTweets(EncodedTweets):
 
     def _features(self, index: int) -> Tensor:
         """(R, H) float32 of one tweet; without an image R = 0."""
-        end = int(self._end_N[index])
-        start = int(self._end_N[index - 1]) if index else 0
-        if start == end:
+        entry = self._entry_N[index]
+        if entry is None:
             return torch.zeros(0, self._width)
-        if self._kept is None:
-            return self._encode_alone(index)
-        if not self._known_N[index]:
-            self._kept[start:end] = self._encode_alone(index)
-            self._known_N[index] = True
-        return self._kept[start:end]
+        features_RH = None if self._kept is None else self._kept.get(entry)
+        if features_RH is None:
+            features_RH = self._encode_alone(index)
+            if self._kept is not None:
+                self._kept.put(entry, features_RH)
+        return features_RH
 
     @torch.no_grad()
     def _encode_alone(self, index: int) -> Tensor:
-        device = next(self._model.parameters()).device
         if self.vision.kind == "proxy":
-            return _read(self._model.proxy_encoder, self._encoded[index].proxy, device)
+            return _read(self._model.proxy_encoder, self._encoded[index].proxy, self._device)
         pixels_HWC = torch.tensor(self._resized(index))  # a copy: the array is read-only
         self._pixels.pop(index)  # nobody asks for them again
-        return self._model.vision_encoder.features(as_floats(pixels_HWC.permute(2, 0, 1)[None].to(device)))[0].cpu()
+        pixels_BCHW = as_floats(pixels_HWC.permute(2, 0, 1)[None].to(self._device))
+        return self._model.vision_encoder.features(pixels_BCHW)[0].cpu()
+
+
+def _name(encoder: bytes, device: torch.device, size: str, contents: Sequence[bytes]) -> str:
+    """Of all that decides a bit of the features: on a CPU its sums are split by the number of threads."""
+    machine = f"{device.type} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+    digest = hashlib.sha256(encoder + f"{machine} {size}\n".encode())
+    for content in contents:
+        digest.update(hashlib.sha256(content).digest())
+    return f"{digest.hexdigest()[:32]}.features"
 
 
 def _read(encoder: nn.Module, sentences: list[list[int]], device: torch.device) -> Tensor:
@@ -97,13 +135,3 @@ def _read(encoder: nn.Module, sentences: list[list[int]], device: torch.device) 
         states_SWH = encoder(input_ids=ids_SW.to(device), attention_mask=mask_SW.to(device)).last_hidden_state
         states |= {k: row_WH[: len(sentences[k])] for k, row_WH in zip(some, states_SWH, strict=True)}
     return torch.cat([states[k] for k in range(len(sentences))]).cpu()
-
-
-def _reserve(file: Path, rows: int, columns: int) -> Tensor:
-    """A float32 tensor in a file that has no name any more. Its space is claimed first: a full disk is an OSError."""
-    size = 4 * max(1, rows * columns)
-    folder = file.parent if file.parent.is_dir() else None  # of several processes only the first has a folder
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        os.posix_fallocate(stream.fileno(), 0, size)
-        kept = np.memmap(stream, np.float32, "r+", shape=(size // 4,))
-    return torch.from_numpy(kept)[: rows * columns].reshape(rows, columns)

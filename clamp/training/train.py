@@ -20,7 +20,7 @@ from clamp.baselines import ARCHITECTURES
 from clamp.config import Config, Task, TrainConfig
 from clamp.cost import forward_flops
 from clamp.data.bucketing import length_bucketed
-from clamp.data.collate import Batch, EncodedTweets
+from clamp.data.collate import Batch
 from clamp.data.schema import Tweet
 from clamp.data.splits import Splits
 from clamp.encoders import tokenizer_of_words
@@ -28,8 +28,9 @@ from clamp.evaluate import Predictions, counts, joint_f1, predict, score
 from clamp.metrics import span_scores, without_polarity
 from clamp.model import Clamp, Tagger
 from clamp.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
-from clamp.training.frozen_features import FrozenTweets, has_frozen_image
+from clamp.training.frozen_features import encoded_for
 from clamp.training.interference import gradient_cosines
+from clamp.training.kept_features import nameless_in, shared_in
 
 OnEpoch = Callable[[int, int, float], None]  # epochs done, epochs planned, dev F1 in 0..1
 
@@ -108,7 +109,7 @@ def make_deterministic(seed: int, threads: int) -> None:
 class Trainer:
     """The state of one run in `folder`; `fit` carries it to its end from wherever it stands."""
 
-    def __init__(self, config: Config, splits: Splits, folder: Path) -> None:
+    def __init__(self, config: Config, splits: Splits, folder: Path, features: Path | None = None) -> None:
         make_deterministic(config.train.seed, config.train.threads)
         self.config, self.folder = config.train, folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -116,8 +117,11 @@ class Trainer:
         is_new = config.data.name != "synthetic" and config.model.text.weights is None
         tokenizer = tokenizer_of_words(word for t in splits.train for word in t.words) if is_new else None
         self.model = ARCHITECTURES[config.model.architecture](config.model, tokenizer=tokenizer).to(self.device)
+        keep = None
+        if self.config.feature_cache:
+            keep = nameless_in(folder) if features is None else shared_in(features)
         self.data = {
-            name: self._encoded(name, tweets)
+            name: encoded_for(self.model, tweets, keep)
             for name, tweets in (("train", splits.train), ("dev", splits.dev), ("test", splits.test))
         }
         self.optimizer = make_optimizer(self.model, self.config)
@@ -126,11 +130,6 @@ class Trainer:
         self.course = Course()
         wanted = self.config.precision == "bfloat16"
         self.autocast = wanted or (self.config.precision == "auto" and self.device.type == "cuda")
-
-    def _encoded(self, name: str, tweets: list[Tweet]) -> EncodedTweets:
-        if not has_frozen_image(self.model):
-            return EncodedTweets(tweets, self.model.tokenizer, self.model.config)
-        return FrozenTweets(tweets, self.model, self.folder / f"{name}.features" if self.config.feature_cache else None)
 
     @property
     def _checkpoint(self) -> Path:
@@ -316,13 +315,17 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
+def train(
+    config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch | None = None, features: Path | None = None
+) -> dict[str, Any]:
     """Train `config` on `splits` and return its record's `result`; folder/model/ holds the checkpoint best on dev.
 
+    `features` is a folder where what frozen encoders say stays for the next run of the same images; without it, it is
+    kept for this run alone.
     A run that was killed continues from folder/checkpoint.safetensors and ends bitwise as if it had not been.
     Raises TrainingDiverged, ConfigError or DataError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(config, splits, folder)
+    trainer = Trainer(config, splits, folder, features)
     trainer.fit(on_epoch)
     return trainer.result()

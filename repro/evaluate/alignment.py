@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from clamp.data import Tweet
 from clamp.data.collate import EncodedTweets
 from clamp.evaluate import in_batches
 from clamp.model import Clamp, Tagger
@@ -17,7 +16,7 @@ _SEED = 20250721
 
 
 @torch.no_grad()
-def alignment(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, Any] | None:
+def alignment(model: Tagger, data: EncodedTweets, batch_size: int) -> dict[str, Any] | None:
     """How many cosines of z_t and z_v fall into each bin, of matched and of mismatched pairs, and the AUC of the two.
 
     Mismatched: every tweet's words with the image of another one, the same for all systems. None for a system without
@@ -25,7 +24,7 @@ def alignment(model: Tagger, tweets: list[Tweet], batch_size: int) -> dict[str, 
     """
     if not isinstance(model, Clamp) or not model.contrast.global_contrast:
         return None
-    text_NE, image_NE = _embeddings(model, EncodedTweets(tweets, model.tokenizer, model.config), batch_size)
+    text_NE, image_NE = _embeddings(model, data, batch_size)
     if len(text_NE) < 2:
         return None
     order = np.random.default_rng(_SEED).permutation(len(text_NE))

@@ -21,45 +21,55 @@ from clamp.evaluate import Predictions, gold_spans, in_batches, predict, score
 from clamp.metrics import per_tweet_counts
 from clamp.model import Tagger
 from clamp.tagging import TAGS, Span, TagDecoder
+from clamp.training.frozen_features import encoded_for
+from clamp.training.kept_features import shared_in
 from repro.evaluate.conditions import OTHERS_IMAGE, conditions
 from repro.evaluate.mechanism import mechanism
 from repro.evaluate.scoring_rules import joint_f1_by_rule, polarity_f1_by_rule
 from repro.evaluate.slices import sliced_counts
 
 
-def evaluate(config: Config, model_folder: Path, test: list[Tweet], root: Path | None) -> dict[str, Any]:
+def evaluate(
+    config: Config, model_folder: Path, test: list[Tweet], root: Path | None, features: Path
+) -> dict[str, Any]:
     """{"clean": scores, "conditions": {name: scores}, "rules": {...}, "mechanism": {...}, "slices": {...}}, JSON-ready.
 
     Scores are as in a record's metrics; `repro.evaluate.mechanism` and `slices` (real tweets alone) say what the last
     parts hold. With others' images each tweet's counts are kept too: whether the image is used is tested over tweets.
-    config is the run's, model_folder its best checkpoint, root the folder of the real data sets.
+    config is the run's, model_folder its best checkpoint, root the folder of the real data sets, `features` the one
+    where what frozen encoders say stays.
     """
     model = ARCHITECTURES[config.model.architecture].from_pretrained(model_folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     batch_size = config.train.batch_size
-    data = EncodedTweets(test, model.tokenizer, model.config)
+    keep = shared_in(features) if config.train.feature_cache else None
+    data = encoded_for(model, test, keep)
     predictions = predict(model, data, batch_size=batch_size)
     is_real = config.data.name != "synthetic"
     return {
         "clean": _scores(predictions, test),
         "conditions": {
-            name: _changed_scores(model, condition.change(test, config), batch_size, per_tweet=name == OTHERS_IMAGE)
+            name: _changed_scores(
+                model,
+                encoded_for(model, condition.change(test, config), keep),
+                batch_size,
+                per_tweet=name == OTHERS_IMAGE,
+            )
             for name, condition in conditions(config, root).items()
         },
         "rules": _rules(model, data, predictions, batch_size),
-        "mechanism": mechanism(model, config, test, predictions),
+        "mechanism": mechanism(model, config, data, predictions),
         "slices": sliced_counts(config.data.name, predictions.spans, test, root) if is_real else {},
     }
 
 
-def _changed_scores(model: Tagger, tweets: list[Tweet], batch_size: int, *, per_tweet: bool) -> dict[str, Any]:
-    data = EncodedTweets(tweets, model.tokenizer, model.config)
+def _changed_scores(model: Tagger, data: EncodedTweets, batch_size: int, *, per_tweet: bool) -> dict[str, Any]:
     predictions = predict(model, data, batch_size=batch_size)
-    scores = _scores(predictions, tweets)
+    scores = _scores(predictions, data.tweets)
     if not per_tweet:
         return scores
-    return {**scores, "per_tweet": [list(one) for one in per_tweet_counts(predictions.spans, gold_spans(tweets))]}
+    return {**scores, "per_tweet": [list(one) for one in per_tweet_counts(predictions.spans, gold_spans(data.tweets))]}
 
 
 def _scores(predictions: Predictions, tweets: list[Tweet]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from clamp.config import Config, ModelConfig, SyntheticConfig
 from clamp.data import Tweet
+from clamp.data.collate import EncodedTweets
 from clamp.data.schema import POLARITIES
 from clamp.evaluate import Predictions
 from clamp.model import Clamp, Tagger
@@ -18,16 +19,16 @@ EXAMPLES = 20
 _PARTS = ("architecture", "fusion", "levels", "focus", "gate", "contrast", "aggregation")
 
 
-def mechanism(model: Tagger, config: Config, test: list[Tweet], predictions: Predictions) -> dict[str, Any]:
+def mechanism(model: Tagger, config: Config, data: EncodedTweets, predictions: Predictions) -> dict[str, Any]:
     """{"calibration", "alignment", "counterfactuals", "two_looks", "attention", "examples"}, None where one does not
     apply.
 
-    JSON-ready. predictions are the model's of `test`. Counterfactuals need generated images and a system that reads
-    them; "two_looks" has those of tweets that need two. What is there to look at and not to count is kept of seed 0
-    alone and of generated tweets as they are by default: every system's spans of the first EXAMPLES tweets, and full
-    CLAMP's attention in these and four more.
+    JSON-ready. predictions are the model's of `data`, the test split. Counterfactuals need generated images and a
+    system that reads them; "two_looks" has those of tweets that need two. What is there to look at and not to count is
+    kept of seed 0 alone and of generated tweets as they are by default: every system's spans of the first EXAMPLES
+    tweets, and full CLAMP's attention in these and four more.
     """
-    batch_size = config.train.batch_size
+    batch_size, test = config.train.batch_size, data.tweets
     gold = [POLARITIES.index(aspect.polarity) for tweet in test for aspect in tweet.aspects]
     is_generated = config.data.name == "synthetic" and config.data.visual == "image"
     sees = is_generated and model.uses_image
@@ -35,7 +36,7 @@ def mechanism(model: Tagger, config: Config, test: list[Tweet], predictions: Pre
     synthetic = config.data.synthetic
     return {
         "calibration": reliability(predictions.polarities, gold) if gold else None,
-        "alignment": alignment(model, test, batch_size),
+        "alignment": alignment(model, data, batch_size),
         "counterfactuals": counterfactuals(model, synthetic, batch_size) if sees and synthetic.looks == 1 else None,
         "two_looks": two_look_counterfactuals(model, synthetic, batch_size) if sees and synthetic.looks == 2 else None,
         "attention": (

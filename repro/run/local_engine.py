@@ -228,7 +228,7 @@ def _train_and_store(job: Job, setting: Setting, on_epoch: Callable[[int, int, f
     splits = load_splits(config.data, setting.data_root)
     if splits.manifest != job.inputs.data:
         raise RuntimeError(f"the files of {config.data.name} changed since this command began; give it again")
-    result = train(config, splits, job.folder, on_epoch)
+    result = train(config, splits, job.folder, on_epoch, job.features)
     record = RunRecord(
         **_head(job),
         config=run.config_dict(),
@@ -245,10 +245,11 @@ def _evaluate_and_store(job: Job, setting: Setting) -> None:
     config = job.run.config
     torch.set_num_threads(config.train.threads)
     test = load_splits(config.data, setting.data_root).test
+    found = _resolve(setting.evaluate)(config, job.model, test, setting.data_root, job.features)
     record = EvaluationRecord(
         **_head(job),
         evaluation_hash=source_hash.source_hash(setting.evaluate.partition(":")[0]),
-        evaluation=Evaluation.model_validate(_resolve(setting.evaluate)(config, job.model, test, setting.data_root)),
+        evaluation=Evaluation.model_validate(found),
     )
     write_record(job.evaluation, record)
 

@@ -51,6 +51,11 @@ class Job:
         return self.folder / "evaluation.json"
 
     @property
+    def features(self) -> Path:
+        """What frozen encoders say of the images, for all runs of the store; it may be deleted at any time."""
+        return self.runs / "features"
+
+    @property
     def error(self) -> Path:
         return self.folder / "error.txt"
 

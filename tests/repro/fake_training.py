@@ -20,7 +20,7 @@ OnEpoch = Callable[[int, int, float], None]
 EPOCH_SECONDS = 0.03
 
 
-def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path) -> dict[str, Any]:
     """Counts epochs, a checkpoint each, and resumes from it; its scores are a function of the config alone."""
     checkpoint = folder / "checkpoint.json"
     done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
@@ -37,7 +37,7 @@ def train(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> di
     return result(config, len(splits.test), torch.get_num_threads())
 
 
-def train_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path) -> dict[str, Any]:
     """`train`, in no hurry; adds a line to the file NODE_LOG: node, seed, process and the GPUs that it may see."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     with open(os.environ["NODE_LOG"], "a") as file:
@@ -50,46 +50,58 @@ def train_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEp
     return train(config, splits, folder, on_slow_epoch)
 
 
-def train_a_model_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_a_model_on_a_node(
+    config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path
+) -> dict[str, Any]:
     """The same, with a model for `evaluate`."""
-    found = train_on_a_node(config, splits, folder, on_epoch)
+    found = train_on_a_node(config, splits, folder, on_epoch, features)
     (folder / "model").mkdir(exist_ok=True)
     (folder / "model" / "weights.bin").write_bytes(bytes([config.train.seed]) * 1000)
     return found
 
 
-def train_for_ever_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_for_ever_on_a_node(
+    config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path
+) -> dict[str, Any]:
     """Tells of itself as `train_on_a_node` does, and never ends."""
-    train_on_a_node(config, splits, folder, on_epoch)
+    train_on_a_node(config, splits, folder, on_epoch, features)
     while True:
         time.sleep(1)
 
 
-def evaluate(config: Config, model_folder: Path, test: list[Tweet], root: Path | None) -> dict[str, Any]:
+def evaluate(
+    config: Config, model_folder: Path, test: list[Tweet], root: Path | None, features: Path
+) -> dict[str, Any]:
     """Its clean scores' count of gold spans is the first byte of the model's file."""
     counts = [0, 0, (model_folder / "weights.bin").read_bytes()[0]]
     clean = {"joint": counts, "mate": counts, "masc_accuracy": 0.0}
     return {"clean": clean, "conditions": {}, "rules": {"joint": {}, "masc": {}}}
 
 
-def train_but_some_fail(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_but_some_fail(
+    config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path
+) -> dict[str, Any]:
     """Without the gate it raises; without the focus prior it is killed; else it is `train`."""
     if not config.model.gate:
         raise ValueError("loss is NaN\nat step 7")
     if not config.model.focus:
         os.kill(os.getpid(), signal.SIGKILL)
-    return train(config, splits, folder, on_epoch)
+    return train(config, splits, folder, on_epoch, features)
 
 
-def train_onto_a_full_disk(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_onto_a_full_disk(
+    config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path
+) -> dict[str, Any]:
     raise OSError(28, "No space left on device", "checkpoint.safetensors")
 
 
-def train_onto_a_full_disk_in_rust(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_onto_a_full_disk_in_rust(
+    config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path
+) -> dict[str, Any]:
     raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-def train_for_ever(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_for_ever(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path) -> dict[str, Any]:
     (folder / "pid.txt").write_text(str(os.getpid()))
     while True:
         time.sleep(1)

@@ -7,17 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from builders import VIT, tiny_config, tiny_model, tiny_splits, tweets, with_proxies, without_images
+from PIL import Image
 from safetensors.torch import load_file
 
 from clamp.config import Config
 from clamp.data import Splits, Tweet
 from clamp.data.collate import EncodedTweets
-from clamp.training import frozen_features
+from clamp.training import kept_features
 from clamp.training.frozen_features import FrozenTweets, has_frozen_image
+from clamp.training.kept_features import nameless_in, shared_in
 from clamp.training.train import Trainer, make_optimizer, train
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -65,6 +66,25 @@ def test_the_result_is_the_same_to_the_bit_with_and_without_the_cache(
 
 
 @pytest.mark.parametrize("kind", VISIONS)
+def test_a_run_with_the_features_of_an_earlier_one_is_the_same_to_the_bit(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    alone = FrozenTweets._encode_alone
+    monkeypatch.setattr(FrozenTweets, "_encode_alone", lambda self, index: read.append(index) or alone(self, index))
+    results, reads = [], []
+    for k in range(2):
+        config, before = frozen_config(kind), len(read)
+        splits = splits_of(kind, config)
+        results.append(measured_apart(train(config, splits, tmp_path / str(k), features=tmp_path / "features")))
+        reads.append(len(read) - before)
+    assert results[0] == results[1]
+    assert reads[0] > 0
+    assert reads[1] == 0
+    assert len(list((tmp_path / "features").iterdir())) == 3  # of train, dev and test
+
+
+@pytest.mark.parametrize("kind", VISIONS)
 def test_a_frozen_encoder_is_neither_trained_nor_dropped_from(kind: str, tmp_path: Path) -> None:
     config = frozen_config(kind)
     trainer = Trainer(config, splits_of(kind, config), tmp_path)
@@ -92,7 +112,7 @@ def test_a_frozen_proxy_encoder_starts_as_the_text_encoder() -> None:
 def test_kept_features_are_those_of_a_whole_batch(kind: str, tmp_path: Path) -> None:
     some = seen_as(kind, [*tweets(5), *without_images(tweets(7)[5:])])
     model = tiny_model(frozen_config(kind).model)
-    data = FrozenTweets(some, model, tmp_path / "features")
+    data = FrozenTweets(some, model, nameless_in(tmp_path))
     assert not list(tmp_path.iterdir())
     chosen = [6, 0, 3, 5, 2]
     plain = EncodedTweets(some, model.tokenizer, model.config).batch(chosen)
@@ -116,7 +136,7 @@ def test_with_the_cache_every_image_is_read_once(
     alone = FrozenTweets._encode_alone
     monkeypatch.setattr(FrozenTweets, "_encode_alone", lambda self, index: read.append(index) or alone(self, index))
     some = seen_as(kind, [*tweets(3), *without_images(tweets(4)[3:])])
-    data = FrozenTweets(some, tiny_model(frozen_config(kind).model), tmp_path / "features" if cached else None)
+    data = FrozenTweets(some, tiny_model(frozen_config(kind).model), nameless_in(tmp_path) if cached else None)
     for chosen in ([0, 1, 3], [2, 1, 0]):
         data.batch(chosen)
     assert read == ([0, 1, 2] if cached else [0, 1, 2, 1, 0])
@@ -124,7 +144,7 @@ def test_with_the_cache_every_image_is_read_once(
 
 def test_a_batch_without_any_image_has_its_grid(tmp_path: Path) -> None:
     model = tiny_model(frozen_config("pixels").model)
-    batch = FrozenTweets(without_images(tweets(2)), model, tmp_path / "features").batch([0, 1])
+    batch = FrozenTweets(without_images(tweets(2)), model, nameless_in(tmp_path)).batch([0, 1])
     assert batch.features_BRH.shape == (2, 16, 16)
     assert not model.encode_image(batch)[1].any()
 
@@ -133,9 +153,9 @@ def test_a_full_disk_is_an_error_before_anything_is_encoded(tmp_path: Path, monk
     def full(descriptor: int, offset: int, length: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(frozen_features.os, "posix_fallocate", full)
+    monkeypatch.setattr(kept_features.os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
-        FrozenTweets(tweets(2), tiny_model(frozen_config("pixels").model), tmp_path / "features")
+        FrozenTweets(tweets(2), tiny_model(frozen_config("pixels").model), nameless_in(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -146,8 +166,69 @@ def test_only_a_frozen_image_is_kept() -> None:
 
 
 def test_an_image_that_is_no_longer_needed_is_let_go(tmp_path: Path) -> None:
-    data = FrozenTweets(tweets(2), tiny_model(frozen_config("pixels").model), tmp_path / "features")
+    data = FrozenTweets(tweets(2), tiny_model(frozen_config("pixels").model), nameless_in(tmp_path))
     data.batch([0, 1])
     assert data._pixels == {}
-    assert isinstance(data._kept, torch.Tensor)
-    assert np.array_equal(data._known_N, [True, True])
+
+
+def reading(folder: Path, some: list[Tweet], kind: str = "proxy", **changes: Any) -> int:
+    """How many images a new process would encode of these tweets, the first time that it meets them all."""
+    model = tiny_model(frozen_config(kind, **changes).model)
+    data = FrozenTweets(some, model, shared_in(folder))
+    alone, read = data._encode_alone, []
+    data._encode_alone = lambda index: read.append(index) or alone(index)  # type: ignore[method-assign]
+    for index in range(len(some)):
+        data.batch([index])
+    return len(read)
+
+
+@pytest.mark.parametrize("kind", VISIONS)
+def test_features_serve_the_same_images_in_any_order_and_no_others(kind: str, tmp_path: Path) -> None:
+    some = seen_as(kind, tweets(6))
+    images = len(
+        {FrozenTweets(some, tiny_model(frozen_config(kind).model), None)._content(k) for k in range(6)} - {b""}
+    )
+    assert reading(tmp_path, some, kind) == images
+    swapped = [replace(a, image=b.image, proxy=b.proxy) for a, b in zip(some, reversed(some), strict=True)]
+    assert reading(tmp_path, swapped, kind) == 0
+    assert reading(tmp_path, some[:-1], kind) > 0  # a set of its own
+    assert reading(tmp_path, some, kind, train__seed=1) == 0
+
+
+def test_other_weights_sizes_and_threads_have_features_of_their_own(tmp_path: Path) -> None:
+    some = tweets(2)
+    model = tiny_model(frozen_config("pixels").model)
+    FrozenTweets(some, model, shared_in(tmp_path))
+    with torch.no_grad():
+        next(model.vision_encoder.encoder.parameters()).add_(1.0)
+    FrozenTweets(some, model, shared_in(tmp_path))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        FrozenTweets(some, model, shared_in(tmp_path))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_picture_that_was_changed_is_another_one(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    some = []
+    for colour in ("red", "blue"):
+        Image.new("RGB", (32, 32), colour).save(file)
+        some = [replace(tweets(1)[0], image=file)]
+        assert reading(tmp_path / "features", some, "pixels") == 1
+    assert reading(tmp_path / "features", some, "pixels") == 0
+
+
+def test_what_was_half_written_is_encoded_again(tmp_path: Path) -> None:
+    some = seen_as("proxy", tweets(3))
+    reading(tmp_path, some)
+    (file,) = tmp_path.iterdir()
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+    assert reading(tmp_path, some) == 1
+    file.write_bytes(content[: len(content) // 2])
+    assert reading(tmp_path, some) > 0
+    assert reading(tmp_path, some) == 0

@@ -37,7 +37,7 @@ def test_evaluation_scores_the_checkpoint_under_every_condition(
     config = make_job(variant, train__epochs=1, data__visual=visual).run.config
     splits = load_splits(config.data, None)
     result = train(config, splits, tmp_path / "run")
-    found = evaluate(config, tmp_path / "run" / "model", splits.test, None)
+    found = evaluate(config, tmp_path / "run" / "model", splits.test, None, tmp_path / "features")
     assert json.loads(json.dumps(found)) == found
     assert found["clean"]["joint"] == result["metrics"]["test"]["joint"]
     assert found["clean"]["mate"] == result["metrics"]["test"]["mate"]

@@ -23,6 +23,7 @@ from clamp.evaluate import cells_of_regions, predict
 from clamp.metrics import expected_calibration_error
 from clamp.model import Clamp, Output, Tagger
 from clamp.tagging import TAGS, Span
+from clamp.training.frozen_features import encoded_for
 from repro.evaluate.alignment import alignment, auc
 from repro.evaluate.attention_maps import attention_maps, chosen, grid_of
 from repro.evaluate.calibration import calibration_error, pooled, reliability
@@ -172,7 +173,7 @@ def test_auc_is_the_share_of_pairs_in_order(positive: list[int], negative: list[
 def test_alignment_is_of_each_tweet_with_its_own_and_with_another_image():
     model = tiny_model(tiny_config().model)
     some = tweets(13)
-    found = alignment(model, [*some[:5], *without_images(some[5:7]), *some[7:]], 4)
+    found = alignment(model, encoded_for(model, [*some[:5], *without_images(some[5:7]), *some[7:]]), 4)
     assert found is not None
     kept = [*some[:5], *some[7:]]
     output = model(batch_of(model, kept))
@@ -196,16 +197,18 @@ def test_perfect_alignment_has_an_auc_of_one_and_nobody_keeps_its_image(monkeypa
         return z_t, z_t, valid_B
 
     monkeypatch.setattr(model.contrast, "embed", same)
-    found = alignment(model, tweets(9), 4)
+    found = alignment(model, encoded_for(model, tweets(9)), 4)
     assert found["auc"] == 1.0
     assert found["matched"][-1] == 9
     assert found["mean_mismatched"] < 1.0
 
 
 def test_no_alignment_without_a_global_contrast_or_images():
-    assert alignment(tiny_model(tiny_config(model__contrast__global_contrast=False).model), tweets(3), 4) is None
-    assert alignment(tiny_model(tiny_config(model__architecture="dtca").model), tweets(3), 4) is None
-    assert alignment(tiny_model(tiny_config().model), without_images(tweets(3)), 4) is None
+    for changes in ({"model__contrast__global_contrast": False}, {"model__architecture": "dtca"}):
+        model = tiny_model(tiny_config(**changes).model)
+        assert alignment(model, encoded_for(model, tweets(3)), 4) is None
+    model = tiny_model(tiny_config().model)
+    assert alignment(model, encoded_for(model, without_images(tweets(3))), 4) is None
 
 
 # Calibration
@@ -309,7 +312,7 @@ def test_each_system_is_measured_where_it_applies(changes: dict[str, object], pa
     config = tiny_config(**changes)
     model = tiny_model(config.model)
     test = load_splits(config.data, None).test
-    predictions = predict(model, EncodedTweets(test, model.tokenizer, model.config))
-    found = mechanism(model, config, test, predictions)
+    data = encoded_for(model, test)
+    found = mechanism(model, config, data, predict(model, data))
     assert {name for name, part in found.items() if part} == parts
     assert json.loads(json.dumps(found)) == found

@@ -114,8 +114,8 @@ def test_each_kind_of_data_has_its_own_counterfactuals(changes: dict[str, object
     test = load_splits(config.data, None).test
     model = Planted(lambda tweet, aspect: "POS")
     model.uses_image = config.model.architecture != "text_only"
-    predictions = predict(model, EncodedTweets(test, model.tokenizer, model.config))
-    found = mechanism(model, config, test, predictions)
+    data = EncodedTweets(test, model.tokenizer, model.config)
+    found = mechanism(model, config, data, predict(model, data))
     assert {name for name in ("counterfactuals", "two_looks") if found[name]} == measured_parts
     assert found["examples"] is None  # the explorer shows generated tweets as they are by default
     Mechanism.model_validate(found)

@@ -25,8 +25,11 @@ from repro.plan.chosen import changes_for, read_choices
 from repro.plan.grid import Dataset
 from repro.plan.variants import GROUPS, SUITE, VARIANTS, means_something
 
-_SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single_cross_attention", "text_only")
-_SEVERAL_SEEDS_OFFLINE = ("full", "single_cross_attention", "cmmt", "text_only")
+_SEVERAL_SEEDS = ("full", "no_paf", "no_mcl", "no_ama", "single_cross_attention", "text_only")
+_SEVERAL_SEEDS_OFFLINE = (
+    "full", "no_paf", "no_mcl", "no_ama", "fixed_weights", "no_identity_start", "local_words",
+    "single_cross_attention", "cmmt", "caption_concat", "text_only",
+)  # fmt: skip
 # one may spoil a run; the others read what tools said of images in fields that have no address to fetch them from
 _ON_REQUEST = ("no_prior", "catr_and_faces", "caption_only", "long_description")
 
@@ -111,21 +114,24 @@ PROFILES: dict[str, Profile] = {
     "synthetic": Profile(
         "generated tweets, tiny encoders from scratch; no download, any laptop",
         synthetic_config,
-        {"synthetic": {v: 3 if v in _SEVERAL_SEEDS else 1 for v in SUITE if v not in _ON_REQUEST}},
-        dict.fromkeys((*GROUPS["sensitivity"], *GROUPS["sweep"], *GROUPS["two_looks"]), 1) | dict.fromkeys(SUITE, 3),
+        {"synthetic": {v: 5 if v in _SEVERAL_SEEDS else 1 for v in SUITE if v not in _ON_REQUEST}},
+        dict.fromkeys(GROUPS["sensitivity"], 3)
+        | dict.fromkeys(GROUPS["sweep"], 5)
+        | dict.fromkeys((*SUITE, *GROUPS["two_looks"]), 10),
     ),
     "offline": Profile(
         "real tweets with a visual proxy, MiniLM from a PyPI wheel; CPU",
         offline_config,
         {
             name: {
-                v: 3 if v in _SEVERAL_SEEDS_OFFLINE else 1
+                v: 5 if v in ("full", "caption_concat", "text_only") else 1
                 for v in GROUPS["main"]
                 if means_something(v, "offline", name)
             }
             for name in _REAL
         },
-        {v: 1 for v in GROUPS["attempts"] if v not in _ON_REQUEST} | dict.fromkeys(SUITE, 3),
+        {v: 1 for v in GROUPS["attempts"] if v not in _ON_REQUEST}
+        | {v: 5 if v in _SEVERAL_SEEDS_OFFLINE else 3 for v in SUITE},
     ),
     "paper": Profile(
         "real tweets and images, roberta-base and ViT-B/16; one GPU",

@@ -80,7 +80,7 @@ _ATTEMPTS = {
 
 SWEPT_SYSTEMS = ("full", "no_paf", "no_mcl", "no_ama")
 SWEPT_POINTS = {  # knob of the generated data -> the values to which it alone is set, beside its default
-    "distractors": (0, 4, 8),
+    "distractors": (0, 4, 8, 10),
     "image_told_share": (0.25, 0.75),
 }
 _WORDS_FOR_POINTS = {"distractors": "{} distractors", "image_told_share": "image-told share {}"}

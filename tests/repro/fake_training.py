@@ -47,7 +47,7 @@ def train_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEp
         time.sleep(0.5)
         on_epoch(epoch, planned, dev_f1)
 
-    return train(config, splits, folder, on_slow_epoch)
+    return train(config, splits, folder, on_slow_epoch, features)
 
 
 def train_a_model_on_a_node(

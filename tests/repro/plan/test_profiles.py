@@ -28,7 +28,7 @@ from repro.plan.variants import (
 )
 
 INPUTS = Inputs({"train.json": "a"}, None, "s")
-THREE_SEEDS = {"full", "no_paf", "no_mcl", "no_paf_no_mcl", "no_ama", "single_cross_attention", "text_only"}
+FIVE_SEEDS = {"full", "no_paf", "no_mcl", "no_ama", "single_cross_attention", "text_only"}
 
 
 def cells(runs: list[Run]) -> dict[tuple[str, str], int]:
@@ -39,16 +39,16 @@ def cells(runs: list[Run]) -> dict[tuple[str, str], int]:
     return found
 
 
-def test_default_suite_has_three_seeds_of_the_main_systems_and_one_of_the_other_ablations() -> None:
-    others = set(SUITE) - THREE_SEEDS - {"no_prior"}  # which may spoil a run, and is there on request
-    expected = {("synthetic", v): 3 for v in THREE_SEEDS} | {("synthetic", v): 1 for v in others}
+def test_default_suite_has_five_seeds_of_the_main_systems_and_one_of_the_others() -> None:
+    others = set(SUITE) - FIVE_SEEDS - {"no_prior"}  # which may spoil a run, and is there on request
+    expected = {("synthetic", v): 5 for v in FIVE_SEEDS} | {("synthetic", v): 1 for v in others}
     assert cells(plan("synthetic")) == expected
 
 
-def test_offline_by_default_has_three_seeds_of_four_systems_and_one_of_the_other_baselines() -> None:
-    several = ("full", "text_only", "single_cross_attention", "cmmt")
+def test_offline_by_default_has_five_seeds_of_three_systems_and_one_of_the_other_baselines() -> None:
+    several = ("full", "text_only", "caption_concat")
     others = set(GROUPS["baselines"]) - set(several)
-    seeds = dict.fromkeys(several, 3) | dict.fromkeys(others, 1)
+    seeds = dict.fromkeys(several, 5) | dict.fromkeys(others, 1)
     expected = {(d, v): n for d in ("twitter2015", "twitter2017") for v, n in seeds.items()}
     assert cells(plan("offline")) == expected
 
@@ -86,13 +86,15 @@ def test_every_variant_is_a_different_run(profile: str) -> None:
     assert len({run.key(INPUTS) for run in runs}) == len(runs) == 2 * possible
 
 
-def test_full_adds_other_settings_and_gives_every_ablation_and_baseline_three_seeds() -> None:
-    others = (*GROUPS["sensitivity"], *GROUPS["sweep"], *GROUPS["two_looks"])
-    one = dict.fromkeys([("synthetic", v) for v in others], 1)
-    assert cells(plan("synthetic", full=True)) == one | {("synthetic", v): 3 for v in SUITE}
+def test_full_adds_other_settings_and_seeds_enough_for_a_verdict() -> None:
+    expected = dict.fromkeys(GROUPS["sensitivity"], 3) | dict.fromkeys(GROUPS["sweep"], 5)
+    expected |= dict.fromkeys((*SUITE, *GROUPS["two_looks"]), 10)
+    assert cells(plan("synthetic", full=True)) == {("synthetic", v): n for v, n in expected.items()}
     offline = cells(plan("offline", full=True, datasets=["twitter2015"]))
     settings = {("twitter2015", v): 1 for v in ("half_encoder_rate", "double_encoder_rate", "twice_the_epochs")}
-    assert offline == settings | {("twitter2015", v): 3 for v in SUITE}
+    few = {"no_pyramid", "one_stage", "no_focus", "no_gate", "global_only", "local_only", "no_paf_no_mcl", "no_prior"}
+    few |= {"liebel_koerner", "softmax_weights", "dtca", "image_prefix"}
+    assert offline == settings | {("twitter2015", v): 3 if v in few else 5 for v in SUITE}
     paper = cells(plan("paper", full=True))
     assert cells(plan("paper")).items() <= paper.items()
     assert paper["twitter2017", "scale_2"] == 1

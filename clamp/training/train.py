@@ -320,8 +320,7 @@ def train(
 ) -> dict[str, Any]:
     """Train `config` on `splits` and return its record's `result`; folder/model/ holds the checkpoint best on dev.
 
-    `features` is a folder where what frozen encoders say stays for the next run of the same images; without it, it is
-    kept for this run alone.
+    In `features`, a folder, what frozen encoders say stays for later runs; without it, it is kept for this run alone.
     A run that was killed continues from folder/checkpoint.safetensors and ends bitwise as if it had not been.
     Raises TrainingDiverged, ConfigError or DataError.
     """

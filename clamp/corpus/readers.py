@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import IO, Any
 
 from clamp.config import ConfigError
-from clamp.data.annotations import SUFFIXES, read_annotations
+from clamp.corpus.convertible import read_any
+from clamp.data.annotations import SUFFIXES
 from clamp.data.files import encoding_of
 from clamp.data.labels import Labels, UnknownLabel
 from clamp.data.schema import DataError
@@ -298,7 +299,7 @@ class _AnyLabels(Labels):
 
 
 def _annotated_rows(file: Path, _: IO[bytes]) -> Iterator[CorpusRow]:
-    for number, tweet in enumerate(read_annotations(file, _AnyLabels()), start=1):
+    for number, tweet in enumerate(read_any(file, _AnyLabels()), start=1):
         yield CorpusRow(number, {"id": tweet.image_id, "words": list(tweet.words), "image": tweet.image_id})
 
 

@@ -261,6 +261,15 @@ def test_every_row_has_a_case_and_every_case_a_row() -> None:
     assert set(documented.values()) == {"read", "converted", "predicted", "no"}
 
 
+def test_of_the_two_files_that_tombert_has_of_a_split_either_will_do(tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text(f"{ADA}\nAda Lovelace\n1\na.jpg\n{FOG}\nFog\n-1\na.jpg\n")
+    (tmp_path / "test.tsv").write_text("index\t#1 ImageID\t#2 String\t#2 String\n")
+    refuse_convertible(tmp_path)
+    assert [(tweet.words, tweet.aspects) for tweet in load_twitter(tmp_path, "test", visual="none")] == [
+        (SEEN.words, SEEN.aspects)
+    ]
+
+
 @pytest.mark.parametrize("name", ["train.jsonl", "valid.csv", "test.json", "test.tsv"])
 def test_a_split_to_convert_is_not_passed_over(tmp_path: Path, name: str) -> None:
     content = {

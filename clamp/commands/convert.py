@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from clamp.config import ConfigError
-from clamp.data.annotations import SUFFIXES, read_annotations
+from clamp.corpus.convertible import read_any
+from clamp.data.annotations import SUFFIXES
 from clamp.data.labels import Labels
 from clamp.data.write_annotations import write_annotations
 
@@ -19,8 +20,10 @@ Write annotated tweets in another form, each told by its name: .json, .txt or .c
 """
 
 _DETAILS = """\
-IN may also be a .txt of four lines a target, as TomBERT's release has it. What a form has no place for is said: in a
-.tsv there are no tweets without aspects.
+IN may also be a .txt of four lines a target or the test.tsv without an index, as TomBERT's release has them; .json,
+.jsonl, .csv or .tsv of a record an aspect (tweet, aspect, polarity, image; the aspect stands once in the tweet, or $T$
+in its place); or .jsonl of records as `clamp train --help` has them. What a form has no place for is said: in a .tsv
+there are no tweets without aspects.
 
 exit code: 0 converted; 2 IN cannot be read or OUT cannot hold it, and one line says why
 """
@@ -66,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out.resolve() == options.source.resolve():
         raise ConfigError(f"{options.out}: the output would overwrite what it is made from")
     labels = labels_of(options)
-    tweets = read_annotations(options.source, labels)
+    tweets = read_any(options.source, labels)
     untold = write_annotations(options.out, tweets)
     dropped = sum(tweet.dropped for tweet in tweets)
     for note in labels.notes:

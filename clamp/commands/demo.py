@@ -48,5 +48,6 @@ def run(options: argparse.Namespace) -> int:
     predictor = Predictor.from_pretrained(folder)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     examples = [[" ".join(tweet.words), tweet.image] for tweet in generate_synthetic(3, seed=0)]
-    demo_page(predictor, examples).launch(server_name=options.host, server_port=options.port, share=False)
+    page = demo_page(predictor, examples)
+    page.launch(server_name=options.host, server_port=options.port, share=False, show_error=True)
     return 0

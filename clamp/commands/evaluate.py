@@ -68,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from clamp.commands.error_report import as_text, error_report
+    from clamp.corpus.convertible import refuse_convertible
     from clamp.data.collate import EncodedTweets
     from clamp.data.twitter import load_split
     from clamp.evaluate import predict, score
@@ -82,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
         read = ", ".join(fields) or ("pixels" if visual == "image" else "nothing")
         print(f"of images is read: {read}", file=sys.stderr)
     labels = labels_of(options)
+    refuse_convertible(options.data)
     loaded = load_split(options.data, options.split, visual=visual, proxy_fields=fields, labels=labels)
     tweets = loaded.tweets
     for note in (*labels.notes, f"images: {loaded.images}"):

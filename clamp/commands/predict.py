@@ -37,11 +37,12 @@ output is .jsonl, .csv, .parquet or .conll, as its name says. A record has
   aspects the aspects whose polarity is asked for, [{"start": 1, "end": 3}] in words, or {"start_char", "end_char"} in
           the text, the end exclusive; without it aspects are found
   target  the aspect whose polarity is asked for, where the text has $T$ in its place
-and other fields are ignored; usual other names (image_id, tweet, sentence, tokens, ...) are taken, and said. The output
-has, in the same order: id, words, words_read (a model reads only so many), aspects: start and end (words), text,
-polarity, its probability, the probabilities of all three, start_char and end_char (where the record had text), and with
---regions the regions of the image that the aspect's words attended to most; and image: read, truncated (read, though it
-lacks its end), absent, unread and why, none, or not used (the model reads none). In CSV, words and aspects are JSON.
+and other fields are not used. Usual other names (image_id, photo, tweet, sentence, tokens, ...) are taken. Of tables
+and JSON lines both are said. The output has, in the same order: id, words, words_read (a model reads only so many),
+aspects: start and end (words), text, polarity, its probability, the probabilities of all three, start_char and
+end_char (where the record had text), and with --regions the regions of the image that the aspect's words attended to
+most; and image: read, truncated (read, though it lacks its end), absent, unread and why, none, or not used (the model
+reads none). In CSV, words and aspects are JSON.
 
 A tweet whose image is absent or cannot be read is predicted from its words. A record that cannot be used is named in
 OUT.errors.jsonl, with its line and the reason, and the others are predicted. However the command is stopped, give it
@@ -71,7 +72,10 @@ def add(commands: Any) -> None:
     command.add_argument("--proxy", metavar="TEXT", help="what was said of the image of --text")
     command.add_argument("--json", action="store_true", help="print the prediction of --text as JSON")
     command.add_argument(
-        "--images", type=Path, metavar="DIR", help="the folder of the corpus's images (default: that of the corpus)"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="the folder of the corpus's images (default: that of the corpus, then images/ as for training)",
     )
     command.add_argument(
         "--skip-without-image",
@@ -148,9 +152,14 @@ def _predict_one(predictor: Predictor, options: argparse.Namespace) -> int:
         raise ConfigError(f"--proxy: this {architecture} model reads nothing that was said of an image")
     found = predictor(options.text, options.image, proxy=options.proxy, regions=options.regions)
     if options.image is not None and found.image not in ("read", "truncated"):
-        raise DataError(options.image, None, "no such file" if found.image == "absent" else found.image)
+        raise DataError(options.image, None, _why_not_read(found.image, options.image))
     print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else found)
     return 0
+
+
+def _why_not_read(image: str, file: Path) -> str:
+    """The reason within what a prediction says of its image."""
+    return "no such file" if image == "absent" else image.removeprefix("unread: ").removeprefix(f"{file}: ")
 
 
 def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
@@ -160,15 +169,17 @@ def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
     from clamp.corpus.job import predict_corpus
     from clamp.corpus.ray import predict_corpus_on_ray
     from clamp.corpus.readers import notes_on
-    from clamp.corpus.request import Request
+    from clamp.corpus.request import Request, image_folders
 
+    images, *beside = image_folders(options.corpus, options.images)
     request = Request(
         options.corpus,
         options.out,
-        options.images or options.corpus.parent,
+        images,
         options.regions,
         options.batch_size or 32,
         options.skip_without_image,
+        *beside,
     )
     for note in notes_on(options.corpus):
         print(f"{options.corpus.name}: {note}", file=sys.stderr)
@@ -184,8 +195,7 @@ def _predict_corpus(predictor: Predictor, options: argparse.Namespace) -> int:
     done = f"{summary.rows - summary.left_out} tweets predicted: {options.out}"
     left_out = f"; {summary.left_out} left out, see {request.errors}" if summary.left_out else ""
     print(done + left_out, file=sys.stderr)
-    print(
-        "images: " + (", ".join(f"{n} {state}" for state, n in sorted(summary.images.items())) or "none"),
-        file=sys.stderr,
-    )
+    states = ", ".join(f"{n} {state}" for state, n in sorted(summary.images.items())) or "none"
+    sought = f" (sought in {' and '.join(map(str, request.image_folders))})" if summary.images.get("absent") else ""
+    print(f"images: {states}{sought}", file=sys.stderr)
     return 1 if summary.left_out else 0

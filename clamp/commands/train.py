@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from clamp.commands.convert import add_labels, labels_of
-from clamp.commands.training_log import LOGS
+from clamp.commands.training_log import LOGS, check_installed
 from clamp.config import ConfigError, ModelConfig
 from clamp.system.command_line import add_device, positive, positive_number, use_device
 
@@ -100,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options say and return the exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     use_device(options)
+    check_installed(options.log)
     from clamp.commands.training_run import own_config, train_own
     from clamp.training.distributed import is_distributed, process_group
 

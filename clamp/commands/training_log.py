@@ -15,6 +15,14 @@ LOGS = ("csv", "tensorboard", "wandb")
 Tell = Callable[[int, float, float], None]  # epochs done, dev F1 and the best so far, in 0..1
 
 
+def check_installed(kind: str | None) -> None:
+    """ConfigError where the tool is not installed; better than to find out when all data have been read."""
+    if kind == "tensorboard":
+        _imported("torch.utils.tensorboard", "tensorboard")
+    elif kind == "wandb":
+        _imported("wandb", "wandb")
+
+
 @contextmanager
 def training_log(kind: str | None, folder: Path, settings: dict[str, Any]) -> Iterator[Tell]:
     """A function to tell each epoch to, for as long as the run lasts. ConfigError where the tool is not installed."""

@@ -33,6 +33,7 @@ from clamp.config import (
     override,
 )
 from clamp.config_file import read_object, read_overrides
+from clamp.corpus.convertible import refuse_convertible
 from clamp.data import data_manifest, load_splits
 from clamp.data.labels import Labels
 from clamp.data.own_data import has_proxies, proxy_fields
@@ -134,6 +135,7 @@ def train_own(
     leads = not is_distributed() or dist.get_rank() == 0
     with _held(out) if leads else nullcontext():
         config = _with_threads_of(out / _BEGUN, config)
+        refuse_convertible(data)
         manifest = data_manifest(config.data, data, labels)
         identity = {"config": config.to_dict(), "data": manifest}
         if (out / "result.json").exists():

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from clamp.corpus.readers import read_rows
-from clamp.corpus.request import Request
+from clamp.corpus.request import Request, first_image
 from clamp.data.collate import Batch
-from clamp.data.images import find_image
 from clamp.inference.decoding import beyond_what_is_read
 from clamp.inference.feature_cache import MemoryStore
 from clamp.inference.forward import ready_batches
@@ -60,7 +59,7 @@ def _pool(
     """Some of a window's rows, which begin at its row `first`, in batches."""
     records, lines, places, faults = _parsed(rows)
     images = [
-        find_image(request.images, record.image) if isinstance(record.image, str) else record.image
+        first_image(request.image_folders, record.image) if isinstance(record.image, str) else record.image
         for record in records
     ]
     records = [record._replace(image=None) for record in records]  # may be content, of which no more is needed

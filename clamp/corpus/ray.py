@@ -58,7 +58,12 @@ def predict_corpus_on_ray(
         report(rows - sum(window_rows(rows, window) for window in missing))
         if missing:
             work = _Work(
-                replace(request, source=request.source.resolve(), images=request.images.resolve()),
+                replace(
+                    request,
+                    source=request.source.resolve(),
+                    images=request.images.resolve(),
+                    beside=request.beside and request.beside.resolve(),
+                ),
                 str(Path(model).resolve()) if Path(model).is_dir() else model,
                 predictor.fingerprint(),
                 file_sha256(request.source),

@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import IO, Any
 
 from clamp.config import ConfigError
-from clamp.data.annotations import SUFFIXES, read_annotations
+from clamp.corpus.convertible import read_any
+from clamp.data.annotations import SUFFIXES
 from clamp.data.files import encoding_of
 from clamp.data.labels import Labels, UnknownLabel
 from clamp.data.schema import DataError
@@ -100,16 +101,26 @@ def read_rows(file: Path) -> Iterator[CorpusRow]:
 
 
 def notes_on(file: Path) -> list[str]:
-    """What was taken for granted in reading a table: its separator, and which columns the fields are from."""
-    if _reader(file) is not _table_rows:
+    """What was taken for granted in reading rows: a table's separator, which columns the fields are from (those of JSON
+    by its first row), and which are not used."""
+    if _reader(file) not in (_table_rows, _json_rows):
         return []
     with file.open("rb") as stream:
         _, lines = _decoded_lines(stream)
-        separator, header = _header(file, lines)
+        separator, header = _header(file, lines) if _reader(file) is _table_rows else ("", _first_names(lines))
     fields = named_fields(header)
     renamed = [f"{field} from column {column!r}" for field, column in fields.items() if field != column]
+    unused = [f"column {column!r} is not used" for column in header if column not in fields.values()]
     names = {";": "semicolons", "\t": "tabs"}
-    return ([f"columns are separated by {names[separator]}"] if separator in names else []) + renamed
+    return ([f"columns are separated by {names[separator]}"] if separator in names else []) + renamed + unused
+
+
+def _first_names(lines: _Lines) -> list[str]:
+    """The names of the fields of the first row of JSON lines, where it can be read."""
+    with contextlib.suppress(_Unreadable, ValueError, RecursionError):
+        first = json.loads(next((line for line in lines if not line.isspace()), b"{}"))
+        return list(first) if isinstance(first, dict) else []
+    return []
 
 
 def _reader(file: Path) -> Callable[[Path, IO[bytes]], Iterator[CorpusRow]]:
@@ -298,7 +309,7 @@ class _AnyLabels(Labels):
 
 
 def _annotated_rows(file: Path, _: IO[bytes]) -> Iterator[CorpusRow]:
-    for number, tweet in enumerate(read_annotations(file, _AnyLabels()), start=1):
+    for number, tweet in enumerate(read_any(file, _AnyLabels()), start=1):
         yield CorpusRow(number, {"id": tweet.image_id, "words": list(tweet.words), "image": tweet.image_id})
 
 

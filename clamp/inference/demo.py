@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 
 from clamp.config import ConfigError
 from clamp.data.collate import EncodedTweets
-from clamp.data.schema import POLARITIES, Tweet
+from clamp.data.images import read_image
+from clamp.data.schema import POLARITIES, DataError, Tweet
 from clamp.inference.forward import reads_pixels
 from clamp.inference.prediction import Prediction
 from clamp.inference.predictor import Predictor
@@ -51,6 +53,17 @@ def looked_at(predictor: Predictor, prediction: Prediction, image: np.ndarray) -
     return shown
 
 
+def picture_of(file: str | None, error: type[Exception]) -> np.ndarray | None:
+    """The pixels of an uploaded file, read as they are for training: the page's own way makes black of what is
+    transparent. `error`, with the reason alone, where it cannot be read."""
+    if file is None:
+        return None
+    try:
+        return read_image(Path(file))
+    except DataError as fault:
+        raise error(f"Picture: {str(fault).removeprefix(f'{file}: ')}") from None
+
+
 def highlighted(text: str, prediction: Prediction) -> Highlighted:
     """The text in pieces, those that are aspects with their polarity."""
     pieces: Highlighted = []
@@ -73,9 +86,10 @@ def demo_page(predictor: Predictor, examples: list[list[Any]]) -> Any:
     except ImportError:
         raise ConfigError('demo: Gradio is not installed here; run: pip install "clamp-repro[demo]"') from None
 
-    def answer(text: str, image: np.ndarray | None) -> tuple[Highlighted, list[list[Any]], list[Any]]:
+    def answer(text: str, file: str | None) -> tuple[Highlighted, list[list[Any]], list[Any]]:
         if not text.strip():
             raise gradio.Error("Type a tweet first.")
+        image = picture_of(file, gradio.Error)
         found = predictor(text, image)
         rows = [[a.text, _NAMES[a.polarity], *(round(p, 3) for p in a.probabilities)] for a in found.aspects]
         return highlighted(text, found), rows, [] if image is None else looked_at(predictor, found, image)
@@ -85,7 +99,7 @@ def demo_page(predictor: Predictor, examples: list[list[Any]]) -> Any:
         with gradio.Row():
             with gradio.Column():
                 text = gradio.Textbox(label="Tweet", lines=3)
-                image = gradio.Image(label="Picture", type="numpy", sources=["upload", "clipboard"])
+                image = gradio.Image(label="Picture", type="filepath", image_mode=None, sources=["upload", "clipboard"])
                 button = gradio.Button("Find aspects", variant="primary")
                 gradio.Examples(examples, [text, image])
             with gradio.Column():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from clamp.inference.model_folder import model_folder
 from repro.records.files import write_atomically
 
 _DESCRIPTION = "Write one HTML page that shows which image regions a trained CLAMP looks at in your own tweets."
@@ -31,11 +32,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("tweets", type=Path, metavar="TWEETS", help="the file of tweets; 200 at most")
+    command.add_argument("--model", type=Path, required=True, metavar="DIR", help="a trained CLAMP that reads images")
     command.add_argument(
-        "--model", type=Path, required=True, metavar="DIR", help="a trained CLAMP that reads images: a run's model/"
-    )
-    command.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="the folder that the tweets' images lie in"
+        "--images", type=Path, metavar="DIR", help="the folder of the images (default: as for `clamp predict`)"
     )
     command.add_argument(
         "--text-only", type=Path, metavar="DIR", help="a trained text only, to show its labels beside CLAMP's"
@@ -54,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options say and return the exit code."""
     from repro.report.explorer.own_tweets import own_page  # seconds of imports
 
-    page = own_page(options.model, options.tweets, options.images, options.text_only)
+    model = Path(model_folder(str(options.model)))
+    text_only = options.text_only and Path(model_folder(str(options.text_only)))
+    page = own_page(model, options.tweets, options.images, text_only)
     write_atomically(options.out, page)
     print(f"{options.out}: open it in a browser, choose a tweet and point at an aspect")
     return 0

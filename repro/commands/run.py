@@ -60,8 +60,8 @@ def _rehearse(options: argparse.Namespace) -> None:
 
 def _mark(out: Path) -> None:
     """Say in every table and page of a rehearsal that it is one."""
-    for file in [*out.glob("*.md"), *out.glob("*.html")]:
+    for file in [*out.glob("*.md"), *out.glob("*.html"), *out.glob("*.tex")]:
         text = file.read_text(encoding="utf-8")
-        mark = f"<p><strong>{_MARK}</strong></p>\n" if file.suffix == ".html" else f"**{_MARK}**\n\n"
+        marks = {".md": f"**{_MARK}**\n\n", ".html": f"<p><strong>{_MARK}</strong></p>\n", ".tex": f"% {_MARK}\n"}
         start = text.index("<body>") + len("<body>\n") if file.suffix == ".html" and "<body>" in text else 0
-        write_atomically(file, text[:start] + mark + text[start:])
+        write_atomically(file, text[:start] + marks[file.suffix] + text[start:])

@@ -13,9 +13,10 @@ import torch
 from clamp.baselines import TextOnly
 from clamp.config import ConfigError
 from clamp.corpus.readers import read_rows
+from clamp.corpus.request import first_image, image_folders
 from clamp.data import Aspect, DataError, Tweet
 from clamp.data.collate import EncodedTweets
-from clamp.data.images import ImageAbsentError, find_image, read_image
+from clamp.data.images import ImageAbsentError, read_image
 from clamp.data.schema import Polarity
 from clamp.evaluate import predict
 from clamp.inference.request_record import BadRecord, RequestRecord, one_line, record_of
@@ -29,7 +30,7 @@ MOST = 200  # tweets a page: with its images it stays of some megabytes
 _BATCH = 16
 
 
-def own_page(model_folder: Path, file: Path, images: Path, text_only_folder: Path | None) -> str:
+def own_page(model_folder: Path, file: Path, images: Path | None, text_only_folder: Path | None) -> str:
     """The page of the tweets in `file` as HTML that needs no other file.
 
     ConfigError or DataError names the folder, the record or the image that cannot be used.
@@ -64,17 +65,18 @@ def own_page(model_folder: Path, file: Path, images: Path, text_only_folder: Pat
     )
 
 
-def read_tweets(file: Path, images: Path) -> list[Tweet]:
-    """The tweets of a corpus as `clamp predict` reads it, at most MOST; their images are files under `images`.
+def read_tweets(file: Path, images: Path | None) -> list[Tweet]:
+    """The tweets of a corpus as `clamp predict` reads it, at most MOST; their images are sought as there.
 
     DataError names the line that cannot be used, and why.
     """
     tweets: list[Tweet] = []
+    folders = image_folders(file, images)
     for row in read_rows(file):
         if len(tweets) == MOST:
             raise DataError(file, None, f"more than {MOST} tweets, the most that a page holds; split the file")
         try:
-            tweets.append(_tweet(record_of(row), row.line, images))
+            tweets.append(_tweet(record_of(row), row.line, folders))
         except BadRecord as error:
             raise DataError(f"{file}: line {row.line}", None, one_line(str(error))) from None
     if not tweets:
@@ -82,8 +84,8 @@ def read_tweets(file: Path, images: Path) -> list[Tweet]:
     return tweets
 
 
-def _tweet(record: RequestRecord, line: int, images: Path) -> Tweet:
-    image = find_image(images, record.image) if isinstance(record.image, str) else record.image
+def _tweet(record: RequestRecord, line: int, folders: Sequence[Path]) -> Tweet:
+    image = first_image(folders, record.image) if isinstance(record.image, str) else record.image
     return Tweet(id=str(line), words=record.words, aspects=(), image=image)  # type: ignore[arg-type]  # content, too
 
 

@@ -28,7 +28,9 @@ def test_a_rehearsal_is_apart_from_what_counts(tmp_path: Path, monkeypatch: pyte
 def test_every_table_and_page_of_a_rehearsal_says_so(tmp_path: Path) -> None:
     (tmp_path / "table.md").write_text("| a |\n")
     (tmp_path / "report.html").write_text("<html><body>\n<h1>Report</h1></body></html>")
+    (tmp_path / "table.tex").write_text("\\begin{tabular}")
     _mark(tmp_path)
+    assert (tmp_path / "table.tex").read_text().startswith("% A rehearsal: few tweets")
     assert (tmp_path / "table.md").read_text().startswith("**A rehearsal: few tweets, one seed")
     assert (tmp_path / "table.md").read_text().endswith("\n\n| a |\n")
     assert "<body>\n<p><strong>A rehearsal: " in (tmp_path / "report.html").read_text()

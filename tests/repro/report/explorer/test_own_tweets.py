@@ -184,7 +184,7 @@ def test_explore_on_the_command_line(
     assert capsys.readouterr().out.startswith("pages/own.html: open it in a browser")
     assert Path("pages/own.html").read_text() == own_page(models[0], file, tmp_path / "images", models[1])
     wrong = [
-        ([*given[:2], "nowhere", *given[3:]], "nowhere: no config.json"),
+        ([*given[:2], "nowhere", *given[3:]], "nowhere: no such folder, nor the name of a model"),
         ([*given[:2], str(models[1]), *given[3:]], "the weights do not fit a Clamp"),
         ([*given[:3], "none.jsonl", *given[4:]], "none.jsonl: No such file"),
     ]

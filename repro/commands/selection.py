@@ -24,7 +24,8 @@ def add_selection(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--full",
         action="store_true",
-        help="beside the default: every ablation and baseline with 3 seeds, settings of ours changed, and the sweep",
+        help="beside the default: the seeds that a verdict on every claim needs, settings of ours changed, the sweep, "
+        "and tweets that need two looks",
     )
     command.add_argument(
         "--seeds",

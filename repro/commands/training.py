@@ -13,7 +13,7 @@ from clamp.system.command_line import Terminated, gpu_share, positive
 from repro.commands.selection import for_gpu
 from repro.run import estimate, provenance, ray_engine, source_hash, store
 from repro.run.local_engine import Failure, Setting, launch
-from repro.run.published import publish
+from repro.run.published import is_published, publish
 from repro.run.store import Job
 
 
@@ -48,6 +48,12 @@ def add_running(command: argparse.ArgumentParser) -> None:
         "--refresh",
         action="store_true",
         help="also train again what was trained by other sources of clamp/ and kernels/ than today's",
+    )
+    command.add_argument(
+        "--missing",
+        action="store_true",
+        help="train only what the records in --out lack: a run is not trained again, and leaves no checkpoint here, "
+        "where they hold it with the same settings, data and sources",
     )
 
 
@@ -94,17 +100,21 @@ def _outstanding(jobs: Sequence[Job], options: argparse.Namespace) -> tuple[list
     """The runs to train, and the finished ones to evaluate; says how it stands."""
     evaluation_hash = source_hash.source_hash(options.evaluate.partition(":")[0], for_gpu(options))
     settled = ("done",) if options.refresh else ("done", "stale")
-    waiting, unevaluated, stale = [], [], 0
+    waiting, unevaluated, stale, held = [], [], 0, 0
     for job in jobs:
         state, problem = store.state(job)
         stale += state == "stale"
-        if state not in settled:
+        if state != "done" and options.missing and is_published(job, options.out / "results", evaluation_hash):
+            held += 1
+        elif state not in settled:
             waiting.append(job)
         elif state == "done" and store.needs_evaluation(job, evaluation_hash, options.data):
             unevaluated.append(job)
         if problem:
             print(f"warning: {problem}; it is trained again", file=sys.stderr)
     print(f"{options.profile}: {len(jobs)} runs, {len(jobs) - len(waiting)} already done", file=sys.stderr)
+    if held:
+        print(f"{held} of them are done in the records alone, and are not trained here", file=sys.stderr)
     if stale and not options.refresh:
         print(f"{stale} runs were made by other sources and are shown so; --refresh replaces them", file=sys.stderr)
     return waiting, unevaluated

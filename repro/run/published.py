@@ -45,6 +45,20 @@ def publish(job: Job, results: Path) -> None:
             write_atomically(target, text)
 
 
+def is_published(job: Job, results: Path, evaluation_hash: str) -> bool:
+    """Whether its cell holds this very run, of the same config, data and sources, evaluated as today if it is no trial.
+
+    StoreError where the cell cannot be read.
+    """
+    place = cell(results, job.run)
+    runs, evaluations = read_cell(place) if place.exists() else ([], [])
+    is_there = any((run.key, run.trial) == (job.key, job.run.trial) for run in runs)
+    return is_there and (
+        job.run.trial is not None
+        or (job.key, evaluation_hash) in {(one.key, one.evaluation_hash) for one in evaluations}
+    )
+
+
 def published(results: Path) -> tuple[list[RunRecord], list[EvaluationRecord]]:
     """Every published record and evaluation of main runs, in an order of its own.
 

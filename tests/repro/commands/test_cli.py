@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +81,37 @@ def test_finished_runs_are_published_wherever_tables_are_wanted(grid: tuple[str,
     assert run(*grid) == 0
     assert run(*grid, "--out", "other", train="fake_training:train_for_ever") == 0
     assert len(list(Path("other/results").rglob("*.json"))) == 2
+
+
+def test_missing_trains_what_the_records_lack_and_nothing_else(
+    tiny_config: Path, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NODE_LOG", str(tmp_path / "log.txt"))
+    monkeypatch.setenv("NODE", "here")
+    monkeypatch.setattr("repro.commands.report.write", lambda out: None)  # no table knows what stands for an evaluation
+
+    def run_one(*more: str) -> str:
+        command = ("run", "--config", str(tiny_config), "--only", "full", *more)
+        training = {"train": "fake_training:train_a_model_on_a_node", "evaluate": "fake_training:evaluate"}
+        assert main([*command, "--processes", "2"], **training) == 0
+        return capsys.readouterr().err
+
+    def trained() -> int:
+        return len(list(Path("runs").rglob("weights.bin")))
+
+    run_one("--seeds", "2", "--runs", "elsewhere")
+    assert "2 of them are done in the records" in run_one("--seeds", "2", "--missing")
+    assert trained() == 0
+    cell = Path("paper_tables/results/synthetic/synthetic/full.json")
+    whole = json.loads(cell.read_text())
+    for field in ("key", "evaluation_hash"):
+        records = json.loads(json.dumps(whole))
+        next(one for one in records if field in one and ("provenance" in one) == (field == "key"))[field] = "0" * 16
+        cell.write_text(json.dumps(records))
+        shutil.rmtree("runs", ignore_errors=True)
+        assert "1 of them are done in the records" in run_one("--seeds", "3", "--missing")
+        assert trained() == 2  # the one that is lacking, and a new seed
+        assert len(json.loads(cell.read_text())) == len(whole) + 2
 
 
 def made_by_other_sources(result: Path) -> None:

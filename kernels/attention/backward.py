@@ -218,7 +218,8 @@ def backward(
     B, H, Lq, D = q_BHQD.shape
     Lk = k_BHKD.shape[2]
     dropout = dropout_of(a.dropout_p, a.seed)
-    by_queries, by_keys = configs.backward(launch.architecture(q_BHQD.device), q_BHQD.dtype, Lq, D)
+    arch, features = launch.architecture(q_BHQD.device), (dmass_BK is not None, dropout is not None)
+    by_queries, by_keys = configs.backward(arch, q_BHQD.dtype, Lq, D, *features)
     parts_BHK = q_BHQD.new_empty((B, H, Lk), dtype=torch.float32) if dbias_BK.numel() else None
     delta_BHQ = None if by_keys is None else lse_BH2Q.new_empty((B, H, Lq))
     share_BHQ = None if by_keys is None or dmass_BK is None else lse_BH2Q.new_empty((B, H, Lq))

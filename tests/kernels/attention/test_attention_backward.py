@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -438,9 +440,20 @@ def test_the_path_by_shape_and_architecture() -> None:
 
 
 def test_one_program_takes_all_queries_where_there_is_one_kernel() -> None:
-    for arch in (80, 86, 90, 100, 120):
-        for dtype in (torch.float16, torch.bfloat16, torch.float32):
-            for queries in range(1, 200):
-                for width in (16, 59, 64, 65, 72, 100, 128):
-                    config, second = configs.backward(arch, dtype, queries, width)
-                    assert second is not None or config.block_q >= queries
+    dtypes, widths, either = (torch.float16, torch.bfloat16, torch.float32), (16, 59, 64, 65, 72, 100, 128), (0, 1)
+    for arch, dtype, width, mass, dropout in product((80, 86, 90, 100, 120), dtypes, widths, either, either):
+        for queries in range(1, 200):
+            config, second = configs.backward(arch, dtype, queries, width, bool(mass), bool(dropout))
+            assert second is not None or config.block_q >= queries
+
+
+def test_without_dropout_hopper_takes_64_keys_at_a_time() -> None:
+    """For fewer, products of keys with queries fall back to Ampere's instructions."""
+
+    def keys(queries: int, mass: bool, dropout: bool, arch: int = 90, dtype: torch.dtype = torch.bfloat16) -> int:
+        return configs.backward(arch, dtype, queries, 64, mass, dropout).by_queries.block_k
+
+    assert [keys(33, mass, False) for mass in (False, True)] == [64, 64]
+    assert [keys(128, mass, False) for mass in (False, True)] == [32, 64]
+    others = keys(64, True, True), keys(32, True, False), keys(64, True, False, 80), keys(64, True, False, 100)
+    assert max(*others, keys(64, True, False, 90, torch.float32)) <= 32

@@ -28,11 +28,13 @@ from kernels.attention import configs
 from kernels.attention.inputs import Inputs
 from kernels.attention.mass import mass_share, sum_parts
 from kernels.attention.tiles import (
+    bias_in_bits,
     dropout_of,
     keep_bits,
     keeps,
     key_place,
     load_key_bias,
+    load_lse,
     load_rows,
     load_vector,
     probabilities,
@@ -71,7 +73,7 @@ def attention_bwd_queries_kernel(
     b_dout = load_rows(dout, b, h, i_Q, valid_Q, D, BLOCK_D)
     b_out = load_rows(out, b, h, i_Q, valid_Q, D, BLOCK_D)
     row_Q = bh.to(tl.int64) * Lq + i_Q
-    lse_Q = tl.load(p_lse + row_Q, mask=valid_Q, other=float("inf"))
+    lse = load_lse(p_lse, bh, i_Q, Lq)
     delta_Q = tl.sum(b_dout.to(tl.float32) * b_out.to(tl.float32), axis=1)
 
     share_Q = delta_Q
@@ -83,7 +85,7 @@ def attention_bwd_queries_kernel(
             j_K = tile_keys(tile, BLOCK_K, SHARED)
             b_k = load_rows(k, b, h, j_K, valid_K, D, BLOCK_D)
             dmass_K = load_vector(dmass, b, j_K, valid_K, 0.0)
-            received += probabilities(b_q, b_k, bias_K, lse_Q, scale, PRECISION) * dmass_K[None, :]
+            received += probabilities(b_q, b_k, bias_K, lse, scale, PRECISION) * dmass_K[None, :]
             bias_K, valid_K = load_key_bias(key_mask, key_bias, b, tile_keys(tile + 1, BLOCK_K, SHARED), Lk)
         delta_Q += share_Q * tl.sum(received, axis=1)
     if p_delta is not None:
@@ -100,7 +102,7 @@ def attention_bwd_queries_kernel(
         j_K = tile_keys(tile, BLOCK_K, SHARED)
         b_k = load_rows(k, b, h, j_K, valid_K, D, BLOCK_D)
         b_v = load_rows(v, b, h, j_K, valid_K, D, BLOCK_D)
-        probs = probabilities(b_q, b_k, bias_K, lse_Q, scale, PRECISION)
+        probs = probabilities(b_q, b_k, bias_K, lse, scale, PRECISION)
         kept = probs
         if dropout is not None:
             if tile % SHARED == 0:
@@ -141,7 +143,7 @@ def attention_bwd_keys_kernel(
     inside_K = j_K < Lk
     bias_K = tl.zeros([BLOCK_K], tl.float32)
     if key_bias is not None:
-        bias_K = load_vector(key_bias, b, j_K, inside_K, 0.0).to(tl.float32)
+        bias_K = bias_in_bits(load_vector(key_bias, b, j_K, inside_K, 0.0))
     b_k = load_rows(k, b, h, j_K, inside_K, D, BLOCK_D)
     b_v = load_rows(v, b, h, j_K, inside_K, D, BLOCK_D)
 
@@ -154,12 +156,12 @@ def attention_bwd_keys_kernel(
         row_Q = bh.to(tl.int64) * Lq + i_Q
         b_q = load_rows(q, b, h, i_Q, valid_Q, D, BLOCK_D)
         b_dout = load_rows(dout, b, h, i_Q, valid_Q, D, BLOCK_D)
-        lse_Q = tl.load(p_lse + row_Q, mask=valid_Q, other=float("inf"))
+        lse = load_lse(p_lse, bh, i_Q, Lq)
         delta_Q = tl.load(p_delta + row_Q, mask=valid_Q, other=0.0)
         share_Q = delta_Q
         if p_share is not None:
             share_Q = tl.load(p_share + row_Q, mask=valid_Q, other=0.0)
-        probs = probabilities(b_q, b_k, bias_K, lse_Q, scale, PRECISION)
+        probs = probabilities(b_q, b_k, bias_K, lse, scale, PRECISION)
         kept = probs
         if dropout is not None:
             block, lane = key_place(tile, BLOCK_K, 1)
@@ -196,7 +198,7 @@ def backward(
     dout_BHQD: torch.Tensor,
     dmass_BK: torch.Tensor | None,
     out_BHQD: torch.Tensor,
-    lse_BHQ: torch.Tensor,
+    lse_BH2Q: torch.Tensor,
     need_bias_grad: bool,
     *arguments: Any,
 ) -> Gradients:
@@ -205,21 +207,22 @@ def backward(
     Args:
         dout_BHQD: of q's type, any strides.
         dmass_BK: float32, or None.
-        out_BHQD, lse_BHQ: what the forward returned; lse float32, contiguous, +inf in rows without a valid key.
+        out_BHQD, lse_BH2Q: what the forward returned; lse float32, contiguous.
         arguments: the forward's `Inputs`.
     """
     a = Inputs(*arguments)
-    dq_BHQD, dk_BHKD, dv_BHKD, dbias_BK = allocate(dout_BHQD, dmass_BK, out_BHQD, lse_BHQ, need_bias_grad, *a)
+    dq_BHQD, dk_BHKD, dv_BHKD, dbias_BK = allocate(dout_BHQD, dmass_BK, out_BHQD, lse_BH2Q, need_bias_grad, *a)
     if a.q_BHQD.numel() == 0 or a.k_BHKD.numel() == 0:
         return dq_BHQD.zero_(), dk_BHKD.zero_(), dv_BHKD.zero_(), dbias_BK.zero_()
     q_BHQD, k_BHKD, v_BHKD, dout_BHQD, out_BHQD = map(rows_in_one_piece, (*a[:3], dout_BHQD, out_BHQD))
     B, H, Lq, D = q_BHQD.shape
     Lk = k_BHKD.shape[2]
     dropout = dropout_of(a.dropout_p, a.seed)
-    by_queries, by_keys = configs.backward(launch.architecture(q_BHQD.device), q_BHQD.dtype, Lq, D)
+    arch, features = launch.architecture(q_BHQD.device), (dmass_BK is not None, dropout is not None)
+    by_queries, by_keys = configs.backward(arch, q_BHQD.dtype, Lq, D, *features)
     parts_BHK = q_BHQD.new_empty((B, H, Lk), dtype=torch.float32) if dbias_BK.numel() else None
-    delta_BHQ = None if by_keys is None else torch.empty_like(lse_BHQ)
-    share_BHQ = None if by_keys is None or dmass_BK is None else torch.empty_like(lse_BHQ)
+    delta_BHQ = None if by_keys is None else lse_BH2Q.new_empty((B, H, Lq))
+    share_BHQ = None if by_keys is None or dmass_BK is None else lse_BH2Q.new_empty((B, H, Lq))
 
     inputs = (*map(view, (dout_BHQD, dmass_BK, q_BHQD, k_BHKD, v_BHKD, a.key_mask_BK, a.key_bias_BK)),)
     key_gradients = (view(dk_BHKD), view(dv_BHKD), parts_BHK)
@@ -229,7 +232,7 @@ def backward(
     launch.launch(
         attention_bwd_queries_kernel,
         (B * H, triton.cdiv(Lq, by_queries.block_q)),
-        *inputs, view(out_BHQD), lse_BHQ, dropout, view(a.query_mask_BQ),
+        *inputs, view(out_BHQD), lse_BH2Q, dropout, view(a.query_mask_BQ),
         view(dq_BHQD), *(key_gradients if by_keys is None else (None, None, None)), delta_BHQ, share_BHQ,
         H, Lq, Lk, tile_count(Lk, by_queries.block_k, shared), a.scale,
         **widths, SHARED=shared, **_options(by_queries),
@@ -238,7 +241,7 @@ def backward(
         launch.launch(
             attention_bwd_keys_kernel,
             (B * H, triton.cdiv(Lk, by_keys.block_k)),
-            *inputs, lse_BHQ, dropout, *key_gradients, delta_BHQ, share_BHQ, H, Lq, Lk, a.scale,
+            *inputs, lse_BH2Q, dropout, *key_gradients, delta_BHQ, share_BHQ, H, Lq, Lk, a.scale,
             **widths, **_options(by_keys),
         )  # fmt: skip
     if parts_BHK is not None:

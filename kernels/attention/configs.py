@@ -141,6 +141,10 @@ _LARGE_WIDE: _Ladder = (
     (128, _one(128, 16, 8)),
     (_MOST, _two((64, 32), (32, 64), (8, 8))),
 )
+# Of 64 keys at a time all products are Hopper's own; of 32, those for dk and dv are Ampere's, at half the rate. With
+# dropout it would spill, and 128 queries without a mass would leave a multiprocessor one program where it holds two.
+_WGMMA_ONLY: _Ladder = ((32, _one(32, 32, 4, None)), (64, _one(64, 64, 4)), *_large(None)[2:])
+_WGMMA_ONLY_MASS: _Ladder = (*_WGMMA_ONLY[:2], (128, _one(128, 64, 8)), *_large(None)[3:])
 _WIDE_SCATTERED: _Ladder = ((32, _one(32, 32, 8)), (_MOST, _two((32, 16), (32, 32), (8, 8))))
 _BITS16: dict[str, dict[str, _Ladder]] = {
     "registers": {
@@ -170,12 +174,18 @@ _BITS16: dict[str, dict[str, _Ladder]] = {
 }
 
 
-def backward(arch: int, dtype: torch.dtype, Lq: int, D: int) -> BackwardConfig:
-    """What the table has for this compute capability (10 x major + minor), type, number of queries and head width."""
+def backward(arch: int, dtype: torch.dtype, Lq: int, D: int, mass: bool, dropout: bool) -> BackwardConfig:
+    """What the tables have for this compute capability (10 x major + minor), type, number of queries and head width.
+
+    mass: whether it has a gradient.
+    """
     table = _FLOAT32 if dtype == torch.float32 else _BITS16[_operands(arch)]
     width = next(most for most in (16, 32, 64, 128) if most >= D)
-    scattered = " scattered" if D > 32 and D % 16 else ""
-    return next(config for most, config in table[f"{width}{scattered}"] if Lq <= most)
+    name = f"{width}{' scattered' if D > 32 and D % 16 else ''}"
+    ladder = table[name]
+    if name == "64" and dtype != torch.float32 and _operands(arch) == "hopper" and not dropout:
+        ladder = _WGMMA_ONLY_MASS if mass else _WGMMA_ONLY
+    return next(config for most, config in ladder if Lq <= most)
 
 
 def backward_precision(dtype: torch.dtype, D: int) -> str:

@@ -21,6 +21,7 @@ from kernels.attention import configs
 from kernels.attention.inputs import Inputs
 from kernels.attention.mass import mass_share, sum_parts
 from kernels.attention.tiles import (
+    LOG2_E,
     dropout_of,
     keep_bits,
     load_key_bias,
@@ -29,9 +30,6 @@ from kernels.attention.tiles import (
     store_rows,
     view,
 )
-
-_LOG2_E = tl.constexpr(1.4426950408889634)
-_LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -44,23 +42,25 @@ def _place(H, Lq, BLOCK_Q: tl.constexpr):
 
 @triton.jit
 def _logits(b_q, b_k, bias_K, scale, PRECISION: tl.constexpr):
-    """-inf at keys that take no part: their rows are loaded without waiting for the mask, and may hold NaN."""
-    products = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-    return tl.where(bias_K[None, :] != float("-inf"), products * scale + bias_K[None, :], float("-inf"))
+    """In bits; -inf at keys that take no part: their rows are loaded without waiting for the mask, and may hold NaN."""
+    products = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * (scale * LOG2_E)
+    return tl.where(bias_K[None, :] != float("-inf"), products + bias_K[None, :], float("-inf"))
 
 
 @triton.jit
 def _finish(
     out, p_lse, dropout, b, h, bh, i_Q, Lq, b_out, top_Q, total_Q, D: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Store the normalised rows, and return and store their logsumexp: 0 and +inf for a row without a valid key."""
+    """Store the normalised rows, 0 without a valid key, and return and store their logsumexp as `load_lse` has it."""
     divisor_Q = tl.where(total_Q > 0, total_Q, 1.0)
     if dropout is not None:
         b_out *= dropout.keep_scale
     store_rows(out, b, h, i_Q, i_Q < Lq, b_out / divisor_Q[:, None], D, BLOCK_D)
-    lse_Q = tl.where(total_Q > 0, (top_Q + tl.log2(divisor_Q)) * _LN_2, float("inf"))
-    tl.store(p_lse + bh.to(tl.int64) * Lq + i_Q, lse_Q, mask=i_Q < Lq)
-    return lse_Q
+    top_Q, sum_Q = tl.where(total_Q > 0, top_Q, float("inf")), tl.log2(divisor_Q)
+    p_row_Q = p_lse + 2 * bh.to(tl.int64) * Lq + i_Q
+    tl.store(p_row_Q, top_Q, mask=i_Q < Lq)
+    tl.store(p_row_Q + Lq, sum_Q, mask=i_Q < Lq)
+    return top_Q, sum_Q
 
 
 @triton.jit
@@ -117,11 +117,11 @@ def attention_fwd_row_kernel(
     if EARLY_VALUES:
         b_vs = _load_values(v, key_mask, key_bias, b, h, Lk, D, BLOCK_D, FULL_TILES, TAIL)
 
-    top_Q = tl.where(top_Q == float("-inf"), 0.0, top_Q * _LOG2_E)
+    top_Q = tl.where(top_Q == float("-inf"), 0.0, top_Q)
     total_Q = tl.zeros([BLOCK_Q], tl.float32)
     probs = ()
     for tile in tl.static_range(TILES):
-        b_probs = tl.exp2(logits[tile] * _LOG2_E - top_Q[:, None])
+        b_probs = tl.exp2(logits[tile] - top_Q[:, None])
         total_Q += tl.sum(b_probs, axis=1)
         probs += (b_probs,)
 
@@ -159,15 +159,15 @@ def _step(
     state, b_q, k, v, key_mask, key_bias, b, h, j_K, Lk, scale, keep,
     D: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Largest logit (in bits), sum of exponentials and weighted values of each query, with keys j added."""
+    """Largest logit, sum of exponentials and weighted values of each query, with keys j added."""
     top_Q, total_Q, b_out = state
     bias_K, valid_K = load_key_bias(key_mask, key_bias, b, j_K, Lk)
     b_k = load_rows(k, b, h, j_K, j_K < Lk, D, BLOCK_D)
     b_v = load_rows(v, b, h, j_K, valid_K, D, BLOCK_D)
     b_logits = _logits(b_q, b_k, bias_K, scale, PRECISION)
-    new_top_Q = tl.maximum(top_Q, tl.max(b_logits, axis=1) * _LOG2_E)
+    new_top_Q = tl.maximum(top_Q, tl.max(b_logits, axis=1))
     base_Q = tl.where(new_top_Q == float("-inf"), 0.0, new_top_Q)
-    b_probs = tl.exp2(b_logits * _LOG2_E - base_Q[:, None])
+    b_probs = tl.exp2(b_logits - base_Q[:, None])
     shrink_Q = tl.exp2(top_Q - base_Q)
     total_Q = total_Q * shrink_Q + tl.sum(b_probs, axis=1)
     b_kept = b_probs.to(b_v.dtype)
@@ -205,7 +205,7 @@ def attention_fwd_loop_kernel(
                         D, BLOCK_D, PRECISION,
                     )  # fmt: skip
     top_Q, total_Q, b_out = state
-    lse_Q = _finish(out, p_lse, dropout, b, h, bh, i_Q, Lq, b_out, top_Q, total_Q, D, BLOCK_D)
+    top_Q, sum_Q = _finish(out, p_lse, dropout, b, h, bh, i_Q, Lq, b_out, top_Q, total_Q, D, BLOCK_D)
 
     if p_mass is not None:
         share_Q = mass_share(query_mask, b, i_Q, H, Lq, BLOCK_Q)
@@ -213,13 +213,13 @@ def attention_fwd_loop_kernel(
             j_K = start + column_K
             bias_K, _ = load_key_bias(key_mask, key_bias, b, j_K, Lk)
             b_k = load_rows(k, b, h, j_K, j_K < Lk, D, BLOCK_D)
-            b_probs = tl.exp(_logits(b_q, b_k, bias_K, scale, PRECISION) - lse_Q[:, None])
+            b_probs = tl.exp2((_logits(b_q, b_k, bias_K, scale, PRECISION) - top_Q[:, None]) - sum_Q[:, None])
             mass_K = tl.sum(b_probs * share_Q[:, None], axis=0)
             tl.store(p_mass + tl.program_id(0).to(tl.int64) * Lk + j_K, mass_K, mask=j_K < Lk)
 
 
 def allocate(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Empty out, mass (of no element where it is not asked for) and lse, of `Inputs`.
+    """Empty out, mass (of no element where it is not asked for) and the two parts of lse, of `Inputs`.
 
     In memory out is (B, Lq, H, D), as what comes after attention reads it.
     """
@@ -227,7 +227,7 @@ def allocate(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     B, H, Lq, D = a.q_BHQD.shape
     out_BHQD = a.q_BHQD.new_empty_strided((B, H, Lq, D), (Lq * H * D, D, H * D, 1))
     mass_BK = a.q_BHQD.new_empty((B, a.k_BHKD.shape[2]) if a.return_mass else (0,), dtype=torch.float32)
-    return out_BHQD, mass_BK, a.q_BHQD.new_empty((B, H, Lq), dtype=torch.float32)
+    return out_BHQD, mass_BK, a.q_BHQD.new_empty((B, H, 2, Lq), dtype=torch.float32)
 
 
 def forward(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -235,12 +235,13 @@ def forward(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
     Returns:
         out (B, H, Lq, D) of q's type, (B, Lq, H, D) in memory; mass (B, Lk) float32, (0,) where not asked for; and lse
-        (B, H, Lq) float32, the logsumexp of each row of logits over the valid keys, +inf for a row without any.
+        (B, H, 2, Lq) float32, the logsumexp of each row of logits over the valid keys, in bits and in two parts: the
+        largest logit, and log2 of the sum of exponentials relative to it. Without a valid key the first is +inf.
     """
     a = Inputs(*arguments)
-    out_BHQD, mass_BK, lse_BHQ = allocate(*a)
+    out_BHQD, mass_BK, lse_BH2Q = allocate(*a)
     if a.q_BHQD.numel() == 0 or a.k_BHKD.numel() == 0:  # nothing to attend, or to attend to
-        return out_BHQD.zero_(), mass_BK.zero_(), lse_BHQ.fill_(math.inf)
+        return out_BHQD.zero_(), mass_BK.zero_(), lse_BH2Q.fill_(math.inf)
     q_BHQD, k_BHKD, v_BHKD = map(rows_in_one_piece, (a.q_BHQD, a.k_BHKD, a.v_BHKD))
     B, H, Lq, D = q_BHQD.shape
     Lk = k_BHKD.shape[2]
@@ -252,7 +253,7 @@ def forward(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     parts_BPK = q_BHQD.new_empty((B, H * blocks, Lk), dtype=torch.float32) if a.return_mass else None
     given = (
         *map(view, (q_BHQD, k_BHKD, v_BHKD, a.key_mask_BK, a.key_bias_BK)), dropout, view(a.query_mask_BQ),
-        view(out_BHQD), lse_BHQ, parts_BPK, H, Lq, Lk, a.scale,
+        view(out_BHQD), lse_BH2Q, parts_BPK, H, Lq, Lk, a.scale,
     )  # fmt: skip
     widths = {"D": D, "BLOCK_D": max(16, triton.next_power_of_2(D))}
     if row is not None:
@@ -272,4 +273,4 @@ def forward(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         )  # fmt: skip
     if parts_BPK is not None:
         sum_parts(parts_BPK, mass_BK)
-    return out_BHQD, mass_BK, lse_BHQ
+    return out_BHQD, mass_BK, lse_BH2Q

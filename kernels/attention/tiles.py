@@ -12,6 +12,10 @@ from kernels import philox
 
 # Triton 3.6 takes no plain text as the default of a constant.
 _CACHE_AS_USUAL = tl.constexpr("")
+# Logits are kept in bits, as exponents of two: log2(e) goes into the scale and the bias, not into each element.
+LOG2_E = tl.constexpr(1.4426950408889634)
+# Below it a bias is cut off: the lowest number of float32 is a common bias, which must not become -inf in bits.
+_LOWEST_BIAS = tl.constexpr(-(2.0**126))
 
 
 class View(NamedTuple):
@@ -84,25 +88,44 @@ def load_vector(x, b, i_N, valid_N, other: tl.constexpr, EVICTION: tl.constexpr 
 
 
 @triton.jit
+def bias_in_bits(bias_K):
+    """A finite bias as it is added to logits in bits."""
+    return tl.maximum(bias_K.to(tl.float32), _LOWEST_BIAS) * LOG2_E
+
+
+@triton.jit
 def load_key_bias(key_mask, key_bias, b, j_K, Lk, EVICTION: tl.constexpr = _CACHE_AS_USUAL):
-    """What is added to the logits of keys j, -inf where a key takes no part, and which keys take part."""
+    """What is added to the logits (in bits) of keys j, -inf where a key takes no part, and which keys take part."""
     valid_K = j_K < Lk
     if key_mask is not None:
         valid_K = load_vector(key_mask, b, j_K, valid_K, 0, EVICTION) != 0
     if key_bias is None:
         bias_K = tl.where(valid_K, 0.0, float("-inf"))
     else:
-        bias_K = load_vector(key_bias, b, j_K, valid_K, float("-inf"), EVICTION).to(tl.float32)
-        valid_K = bias_K != float("-inf")
+        given_K = load_vector(key_bias, b, j_K, valid_K, float("-inf"), EVICTION)
+        valid_K = given_K != float("-inf")
+        bias_K = tl.where(valid_K, bias_in_bits(given_K), float("-inf"))
     return bias_K, valid_K
 
 
 @triton.jit
-def probabilities(b_q, b_k, bias_K, lse_Q, scale, PRECISION: tl.constexpr):
-    """Softmax of a tile whose rows' logsumexp is known; 0 in a row without a valid key, whose logsumexp is +inf."""
-    logits = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * scale + bias_K[None, :]
-    # Subtracted before exp folds in log2(e): logits may be large, and what is left of them is not.
-    return tl.exp2((logits - lse_Q[:, None]) * 1.4426950408889634)
+def load_lse(p_lse, bh, i_Q, Lq):
+    """The two parts of rows' logsumexp, in bits: the largest logit, and log2 of the sum of exponentials below it.
+
+    +inf and 0 for a row without a valid key, and past the end. They stay apart because their sum would lose the
+    second beside a large logit, and with it what the probabilities add up to.
+    """
+    p_row_Q = p_lse + 2 * bh.to(tl.int64) * Lq + i_Q
+    inside_Q = i_Q < Lq
+    return tl.load(p_row_Q, mask=inside_Q, other=float("inf")), tl.load(p_row_Q + Lq, mask=inside_Q, other=0.0)
+
+
+@triton.jit
+def probabilities(b_q, b_k, bias_K, lse, scale, PRECISION: tl.constexpr):
+    """Softmax of a tile whose rows' logsumexp is known; 0 in a row without a valid key."""
+    top_Q, sum_Q = lse
+    logits = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * (scale * LOG2_E) + bias_K[None, :]
+    return tl.exp2((logits - top_Q[:, None]) - sum_Q[:, None])
 
 
 @triton.jit

@@ -5,13 +5,16 @@ leaves each row's weight and both logsumexps, from which backward recomputes the
 
     G_ij = w_i (P_ij / 2 - delta_ij) + w_j Q_ij / 2,  P_ij = exp(S_ij - row_i), Q_ij = exp(S_ij - column_j)
 
-so that the gradients of a group's loss are scale G b, scale G^T a, and sum_ij G_ij a_i . b_j for the scale.
+so that the gradients of a group's loss are scale G b, scale G^T a, and sum_ij G_ij a_i . b_j for the scale. In the
+kernels logits and logsumexps are in bits: an exponential is then one instruction.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+from kernels.infonce.kernels import LN_2, LOG2_E
 
 
 @triton.jit
@@ -36,7 +39,7 @@ def grouped_infonce_fwd_kernel(
     ROWS: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr,
     MASKED: tl.constexpr, WEIGHTED: tl.constexpr,
 ):  # fmt: skip
-    """A group's loss, whether it takes part, its weights w and its logsumexps, which are +inf for what takes none."""
+    """A group's loss, whether it takes part, its weights w, and its logsumexps in bits, +inf for what takes none."""
     group = tl.program_id(0).to(tl.int64)
     b_i = tl.arange(0, ROWS)
     b_inside = b_i < rows
@@ -51,7 +54,7 @@ def grouped_infonce_fwd_kernel(
     b_valid = b_valid & active
     b_share = tl.where(b_valid, b_weight / tl.where(active, total, 1.0), 0.0)
 
-    scale = tl.load(p_scale).to(tl.float32)
+    scale = tl.load(p_scale).to(tl.float32) * LOG2_E
     b_products = _products(
         p_a + group * a_group_stride, p_b + group * b_group_stride, b_i, b_i, b_valid, b_valid, width,
         a_stride, b_stride, STEP, PRECISION,
@@ -60,14 +63,15 @@ def grouped_infonce_fwd_kernel(
     b_logits = tl.where(b_pair, scale * b_products, float("-inf"))
     b_row_top = tl.where(b_valid, tl.max(b_logits, axis=1), 0.0)
     b_column_top = tl.where(b_valid, tl.max(b_logits, axis=0), 0.0)
-    b_row_sum = tl.where(b_valid, tl.sum(tl.exp(b_logits - b_row_top[:, None]), axis=1), 1.0)
-    b_column_sum = tl.where(b_valid, tl.sum(tl.exp(b_logits - b_column_top[None, :]), axis=0), 1.0)
-    b_row = b_row_top + tl.log(b_row_sum)
-    b_column = b_column_top + tl.log(b_column_sum)
+    b_row_sum = tl.where(b_valid, tl.sum(tl.exp2(b_logits - b_row_top[:, None]), axis=1), 1.0)
+    b_column_sum = tl.where(b_valid, tl.sum(tl.exp2(b_logits - b_column_top[None, :]), axis=0), 1.0)
+    b_row = b_row_top + tl.log2(b_row_sum)
+    b_column = b_column_top + tl.log2(b_column_sum)
     b_own = tl.sum(tl.where((b_i[:, None] == b_i[None, :]) & b_pair, b_logits, 0.0), axis=1)
 
     # Two sums, for rows and columns lie in different threads.
-    tl.store(p_loss + group, tl.sum(b_share * (b_row / 2 - b_own)) + tl.sum(b_share * (b_column / 2)))
+    loss = tl.sum(b_share * (b_row / 2 - b_own)) + tl.sum(b_share * (b_column / 2))
+    tl.store(p_loss + group, loss * LN_2)
     tl.store(p_active + group, active.to(tl.float32))
     tl.store(p_share + group * rows + b_i, b_share, mask=b_inside)
     tl.store(p_row + group * rows + b_i, tl.where(b_valid, b_row, float("inf")), mask=b_inside)
@@ -143,9 +147,10 @@ def grouped_infonce_bwd_kernel(
     )  # fmt: skip
     # The weights go into the exponents: registers hold one number a column, not two. They are kept from log(0), for a
     # row of no weight is still a negative.
-    b_row -= tl.log(tl.maximum(b_share_i / divisor / 2, 1.2e-38))
-    b_column -= tl.log(tl.maximum(b_share_j / divisor / 2, 1.2e-38))
-    b_grad = tl.exp(scale * b_products - b_row[:, None]) + tl.exp(scale * b_products - b_column[None, :])
+    b_row -= tl.log2(tl.maximum(b_share_i / divisor / 2, 1.2e-38))
+    b_column -= tl.log2(tl.maximum(b_share_j / divisor / 2, 1.2e-38))
+    b_logits = b_products * (scale * LOG2_E)
+    b_grad = tl.exp2(b_logits - b_row[:, None]) + tl.exp2(b_logits - b_column[None, :])
     b_grad = tl.where((b_row < float("inf"))[:, None] & (b_column < float("inf"))[None, :], b_grad, 0.0)
     b_grad -= tl.where(b_i[:, None] == b_j[None, :], (b_share_i / divisor)[:, None], 0.0)
     if part < 2:  # the other side's halves have the same products

@@ -74,8 +74,8 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The loss, and what backward needs, all float32.
 
-    That is each row's weight within its group (G, N), its row's and its column's logsumexp (G, N), and 1 / the number
-    of groups that take part. Where a row does not, its weight is 0 and its logsumexps are +inf.
+    That is each row's weight within its group (G, N), its row's and its column's logsumexp in bits (G, N), and 1 / the
+    number of groups that take part. Where a row does not, its weight is 0 and its logsumexps are +inf.
     """
     loss, share_GN, row_GN, column_GN, part = _empty_outputs(a_GND)
     a_GND, b_GND = _addressable(a_GND), _addressable(b_GND)

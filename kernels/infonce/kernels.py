@@ -11,7 +11,7 @@ import triton.language as tl
 # Exponentials are powers of two, with log2(e) folded into the scale: tl.exp would multiply, and guard against denormal
 # numbers, at each element of a tile.
 LOG2_E = tl.constexpr(1.4426950408889634)
-_LN_2 = tl.constexpr(0.6931471805599453)
+LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -97,8 +97,8 @@ def info_nce_statistics_kernel(
         b_column_K = tl.where(b_column_K == float("-inf"), 0.0, b_column_K)
     inside_M, inside_K = b_m < rows, b_k < columns
     tile_m, tile_k = tile_m.to(tl.int64), tile_k.to(tl.int64)
-    tl.store(p_row + tile_k * row_stride + b_m, b_row_M * _LN_2, mask=inside_M)
-    tl.store(p_column + tile_m * column_stride + b_k, b_column_K * _LN_2, mask=inside_K)
+    tl.store(p_row + tile_k * row_stride + b_m, b_row_M * LN_2, mask=inside_M)
+    tl.store(p_column + tile_m * column_stride + b_k, b_column_K * LN_2, mask=inside_K)
     b_by_row_MK = tl.exp2(b_s_MK - b_row_M[:, None])
     tl.store(p_row_sum + tile_k * rows + b_m, tl.sum(b_by_row_MK, 1), mask=inside_M)
     b_by_column_MK = tl.exp2(b_s_MK - b_column_K[None, :])

@@ -30,6 +30,8 @@ _COMPILE_COLUMNS: dict[str, Callable[[Row], str]] = {
     "wgmma": lambda row: str(row["wgmma"]),
     "hmma": lambda row: str(row["hmma"]),
     "tcgen05": lambda row: str(row["tcgen05"]),
+    "in loop": lambda row: str(row["in_loop"]),
+    "after": lambda row: str(row["after_loop"]),
     "atomics": lambda row: str(row["atomics"]),
     "plain TF32": lambda row: str(row["plain_tf32"]),
 }

@@ -129,13 +129,18 @@ def compile_all(todo: Sequence[Launch], progress: Callable[[int, str], None] = l
 def _add_instructions(rows: list[Row], cubins: list[bytes]) -> None:
     for arch in {row["arch"] for row in rows}:
         compiled = [index for index, row in enumerate(rows) if row["arch"] == arch and "error" not in row]
-        counts = machine_code.instruction_counts([cubins[index] for index in compiled], arch)
-        for index, count in zip(compiled, counts, strict=True):
+        listings = machine_code.listings([cubins[index] for index in compiled], arch)
+        for index, listing in zip(compiled, listings, strict=True):
+            count, main = machine_code.counts(listing), machine_code.main_loop(listing)
             rows[index] |= {
                 "spills": sum(count[name] for name in _SPILLS),
                 "wgmma": count["HGMMA"],
                 "hmma": count["HMMA"],
                 "atomics": sum(count[name] for name in _ATOMICS),
+                "in_loop": 0 if main is None else main.counts.total(),
+                "after_loop": 0 if main is None else machine_code.instructions_after(listing, main),
+                "loops": [dict(loop.counts) for loop in machine_code.loops(listing)],
+                "instructions": dict(count),
             }
 
 

@@ -10,24 +10,80 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
-_INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]+)\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)", re.MULTILINE)
+MATRIX = ("HGMMA", "HMMA", "UTCHMMA")
+
+_INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]+)\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)(?:\.\S*)?([^;]*)", re.MULTILINE)
+_TARGET = re.compile(r"\b0x([0-9a-f]+)\s*$")
 
 
-def instruction_counts(cubins: Sequence[bytes], arch: int) -> list[Counter[str]]:
-    """How often each instruction, without its modifiers, stands in each of `cubins`, all of one architecture.
+class Instruction(NamedTuple):
+    """Its address in the kernel's code, its name without modifiers, and where it branches to."""
+
+    address: int
+    name: str
+    target: int | None
+
+
+class Loop(NamedTuple):
+    """A loop that has no other one in it: the addresses of its first and of its last instruction, a branch back."""
+
+    first: int
+    last: int
+    counts: Counter[str]
+
+
+def listings(cubins: Sequence[bytes], arch: int) -> list[list[Instruction]]:
+    """The instructions of each of `cubins`, all of one architecture, in the order of their addresses.
 
     They are disassembled together: to start the disassembler takes ten times as long as a kernel's instructions do.
     """
     codes = [b"".join(_code_sections(cubin)) for cubin in cubins]
     ends = list(accumulate(map(len, codes)))
-    counts: list[Counter[str]] = [Counter() for _ in cubins]
+    found: list[list[Instruction]] = [[] for _ in cubins]
     current = 0
-    for address, name in _INSTRUCTION.findall(_disassemble(b"".join(codes), arch)):
-        while int(address, 16) >= ends[current]:
+    for place, name, operands in _INSTRUCTION.findall(_disassemble(b"".join(codes), arch)):
+        address = int(place, 16)
+        while address >= ends[current]:
             current += 1
-        counts[current][name] += 1
-    return counts
+        begin = ends[current] - len(codes[current])
+        target = _TARGET.search(operands) if name == "BRA" else None
+        found[current].append(Instruction(address - begin, name, int(target[1], 16) - begin if target else None))
+    return found
+
+
+def counts(listing: Sequence[Instruction]) -> Counter[str]:
+    """How often each instruction stands in a kernel's code."""
+    return Counter(instruction.name for instruction in listing)
+
+
+def loops(listing: Sequence[Instruction]) -> list[Loop]:
+    """The innermost loops, in the order of the code. A branch to itself, which ends a kernel's code, is none."""
+    ranges = {(one.target, one.address) for one in listing if one.target is not None and one.target < one.address}
+    innermost = sorted(
+        outer
+        for outer in ranges
+        if not any(outer[0] <= inner[0] and inner[1] <= outer[1] and inner != outer for inner in ranges)
+    )
+    return [
+        Loop(first, last, Counter(one.name for one in listing if first <= one.address <= last))
+        for first, last in innermost
+    ]
+
+
+def main_loop(listing: Sequence[Instruction]) -> Loop | None:
+    """The innermost loop with the most matrix instructions or, where none has one, the longest."""
+    return max(
+        loops(listing),
+        key=lambda loop: (sum(loop.counts[name] for name in MATRIX), loop.counts.total()),
+        default=None,
+    )
+
+
+def instructions_after(listing: Sequence[Instruction], loop: Loop) -> int:
+    """How many stand behind a loop, without those that fill up the end of the code."""
+    return sum(one.address > loop.last and one.name not in ("NOP", "BRA") for one in listing)
 
 
 def resources(cubin: bytes) -> dict[str, int]:

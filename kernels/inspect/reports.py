@@ -34,8 +34,10 @@ def compile_report(name: str, arch: int = 90) -> list[Row]:
         local memory), stack_bytes (per thread), shared_bytes (per program), programs_per_sm (how many one
         multiprocessor holds) and wanted_programs_per_sm, dots_16bit (matrix products of 16-bit operands), wgmma, hmma,
         tcgen05 (matrix instructions of sm_90, of sm_80 and later, of sm_100), atomics (on global memory), plain_tf32
-        (float32 products rounded to TF32). Of one that does not compile there is error, the compiler's complaint, and
-        no figure.
+        (float32 products rounded to TF32), in_loop and after_loop (instructions in the loop with the most matrix
+        instructions or, without one, the longest; and behind it; 0 without a loop), loops (for each innermost loop, how
+        often each instruction stands in it) and instructions (the same of the whole kernel). Of one that does not
+        compile there is error, the compiler's complaint, and no figure.
 
     Where Triton interprets (TRITON_INTERPRET=1) it cannot compile: a child process without that variable does.
     """

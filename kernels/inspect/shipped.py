@@ -139,7 +139,7 @@ def cross_attention(
 
     def backward(device: torch.device) -> Arguments:
         dmass = torch.zeros((batch, keys), device=device) if "mass" in features else None
-        lse = torch.zeros((batch, heads, queries), device=device)
+        lse = torch.zeros((batch, heads, 2, queries), device=device)
         given = forward(device)
         return (rows(device, queries), dmass, rows(device, queries), lse, given[4] is not None, *given)
 

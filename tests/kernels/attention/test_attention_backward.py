@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ class Problem:
     seed: int = 5
 
     def reference(self) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """out, the logits' logsumexp, and the gradients, all in float64."""
+        """out, the logits' logsumexp in two parts (`tiles.load_lse`), and the gradients, all in float64."""
         tensors = (self.q, self.k, self.v, *(() if self.key_bias is None else (self.key_bias,)))
         leaves = [tensor.double().requires_grad_() for tensor in tensors]
         q, k, _, bias = (*leaves, None)[:4]
@@ -59,8 +60,10 @@ class Problem:
             logits = logits + bias.detach()[:, None, None, :]
         if valid is not None:
             logits = logits.masked_fill(~valid[:, None, None, :], -math.inf)
-        lse = logits.logsumexp(dim=-1)
-        return out.detach(), lse.masked_fill(lse == -math.inf, math.inf), dict(zip(GRADIENTS, gradients, strict=False))
+        top = logits.amax(dim=-1)
+        sum = (logits.logsumexp(dim=-1) - top).nan_to_num(0.0)
+        lse = torch.stack([top.masked_fill(top == -math.inf, math.inf), sum], dim=2) / math.log(2)
+        return out.detach(), lse, dict(zip(GRADIENTS, gradients, strict=False))
 
     def backward(self, out: torch.Tensor, lse: torch.Tensor) -> dict[str, torch.Tensor]:
         """What the kernels make of it."""
@@ -291,7 +294,7 @@ def test_logits_that_are_all_low_leave_absent_keys_out() -> None:
     out, lse, expected = a.reference()
     found = errors(a.backward(out, lse), expected)
     assert found["dv"] <= 1e-5
-    assert max(found.values()) <= 1e-4  # of a logsumexp in float32, of which 8e-6 is the last bit
+    assert max(found.values()) <= 1e-4  # of logits in float32, of which 8e-6 is the last bit
 
 
 @pytest.mark.usefixtures("path")
@@ -302,7 +305,7 @@ def test_what_masked_keys_hold_reaches_nothing() -> None:
     a.key_mask[1] = False  # a sample without a valid key
     masked = ~a.key_mask | (a.key_bias == -math.inf)
     out, lse, expected = a.reference()
-    assert (lse[1] == math.inf).all()
+    assert (lse[1, :, 0] == math.inf).all()
     clean = a.backward(out, lse)
     k, v = (
         tensor.masked_fill(masked[:, None, :, None], poison) for tensor, poison in ((a.k, math.nan), (a.v, math.inf))
@@ -437,9 +440,20 @@ def test_the_path_by_shape_and_architecture() -> None:
 
 
 def test_one_program_takes_all_queries_where_there_is_one_kernel() -> None:
-    for arch in (80, 86, 90, 100, 120):
-        for dtype in (torch.float16, torch.bfloat16, torch.float32):
-            for queries in range(1, 200):
-                for width in (16, 59, 64, 65, 72, 100, 128):
-                    config, second = configs.backward(arch, dtype, queries, width)
-                    assert second is not None or config.block_q >= queries
+    dtypes, widths, either = (torch.float16, torch.bfloat16, torch.float32), (16, 59, 64, 65, 72, 100, 128), (0, 1)
+    for arch, dtype, width, mass, dropout in product((80, 86, 90, 100, 120), dtypes, widths, either, either):
+        for queries in range(1, 200):
+            config, second = configs.backward(arch, dtype, queries, width, bool(mass), bool(dropout))
+            assert second is not None or config.block_q >= queries
+
+
+def test_without_dropout_hopper_takes_64_keys_at_a_time() -> None:
+    """For fewer, products of keys with queries fall back to Ampere's instructions."""
+
+    def keys(queries: int, mass: bool, dropout: bool, arch: int = 90, dtype: torch.dtype = torch.bfloat16) -> int:
+        return configs.backward(arch, dtype, queries, 64, mass, dropout).by_queries.block_k
+
+    assert [keys(33, mass, False) for mass in (False, True)] == [64, 64]
+    assert [keys(128, mass, False) for mass in (False, True)] == [32, 64]
+    others = keys(64, True, True), keys(32, True, False), keys(64, True, False, 80), keys(64, True, False, 100)
+    assert max(*others, keys(64, True, False, 90, torch.float32)) <= 32

@@ -55,6 +55,11 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return (actual.double() - expected).norm().item() / (norm or 1.0)
 
 
+def joined(lse_BH2Q: torch.Tensor) -> torch.Tensor:
+    """The logsumexp (B, H, Lq) float64 of its two parts, which are in bits."""
+    return lse_BH2Q.double().sum(dim=2) * math.log(2)
+
+
 @pytest.mark.parametrize(
     ("arch", "dtype", "queries", "keys", "mass", "dropout_p", "kernel"),
     [
@@ -111,10 +116,10 @@ def test_lse_is_the_logsumexp_of_the_valid_logits(dtype: torch.dtype, keys: int)
     q, k, v = inputs(2, 2, 5, keys, 16, dtype)
     mask, bias_BK = random_mask(2, keys), torch.randn(2, keys).to(DEVICE)
     mask[1] = False
-    lse_BHQ = forward(q, k, v, mask, bias_BK, -0.3)[2]
+    lse_BHQ = joined(forward(q, k, v, mask, bias_BK, -0.3)[2])
     logits_BHQK = -0.3 * q.double() @ k.double().mT + bias_BK[:, None, None]
     expected = logits_BHQK.masked_fill(~mask[:, None, None], -math.inf).logsumexp(dim=-1)
-    torch.testing.assert_close(lse_BHQ[0].double(), expected[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(lse_BHQ[0], expected[0], rtol=1e-6, atol=1e-6)
     assert (lse_BHQ[1] == math.inf).all()
 
 
@@ -146,7 +151,26 @@ def test_all_logits_at_minus_120(dtype: torch.dtype, keys: int) -> None:
     out, mass, lse = forward(q, k, v, torch.ones(1, keys, dtype=torch.bool, device=DEVICE))
     assert relative_error(out, v.double().mean(dim=2, keepdim=True).expand_as(out)) < 2 * torch.finfo(dtype).eps
     torch.testing.assert_close(mass, torch.full_like(mass, 1 / keys))
-    torch.testing.assert_close(lse, torch.full_like(lse, math.log(keys) - 120))
+    torch.testing.assert_close(joined(lse), torch.full((1, 1, 3), math.log(keys) - 120).to(joined(lse)))
+
+
+@pytest.mark.parametrize(("dtype", "keys"), BOTH)
+@pytest.mark.parametrize("bias", [-1e30, torch.finfo(torch.float32).min, 1e30])
+def test_a_bias_beside_which_nothing_counts_gives_every_key_its_share(
+    dtype: torch.dtype, keys: int, bias: float
+) -> None:
+    q, k, v = inputs(1, 1, 3, keys, 16, dtype)
+    out, mass, _ = forward(q, k, v, None, torch.full((1, keys), bias, device=DEVICE))
+    assert relative_error(out, v.double().mean(dim=2, keepdim=True).expand_as(out)) < 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(mass, torch.full_like(mass, 1 / keys))
+
+
+@pytest.mark.parametrize(("dtype", "keys"), BOTH)
+def test_mass_of_logits_of_a_hundred_thousand(dtype: torch.dtype, keys: int) -> None:
+    """It adds up to 1 as if they were small: a logsumexp in one float32 number ends at a hundredth of a bit here."""
+    q, k, v = inputs(2, 2, 5, keys, 16, dtype)
+    mass = forward(q, k, v, random_mask(2, keys), scale=1e4)[1]
+    torch.testing.assert_close(mass.sum(dim=1), torch.ones_like(mass[:, 0]), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +224,7 @@ def test_out_is_laid_out_for_the_projection_after_it() -> None:
     assert out.shape == (2, 3, 5, 16)
     assert out.transpose(1, 2).is_contiguous()
     assert not out._is_view()  # a view would forbid to change it in place under autograd
-    assert (mass.dtype, lse.dtype, lse.shape) == (torch.float32, torch.float32, (2, 3, 5))
+    assert (mass.dtype, lse.dtype, lse.shape) == (torch.float32, torch.float32, (2, 3, 2, 5))
 
 
 @pytest.mark.skipif(DEVICE.type != "cpu", reason="lies in memory that is only promised")

@@ -81,6 +81,21 @@ def test_parity(assert_parity: Callable[..., None], k: int) -> None:
     check_parity(assert_parity, LENGTHS[k], WIDTHS[k % len(WIDTHS)], list(OPTIONS.values())[k % 4])
 
 
+@pytest.mark.parametrize("lengths", [(20, 70), (140, 70)])  # one kernel backward, and two
+@pytest.mark.parametrize("bias", [-1e30, torch.finfo(torch.float32).min])
+def test_a_bias_beside_which_nothing_counts_leaves_every_key_its_share(
+    assert_parity: Callable[..., None], lengths: tuple[int, int], bias: float
+) -> None:
+    """The logarithm of the number of keys is lost beside it; probabilities of 1 would come of a sum with it."""
+    assert_parity(
+        lambda *tensors, impl: attend(
+            *tensors, torch.full((1, lengths[1]), bias, device=DEVICE), return_mass=True, impl=impl
+        ),
+        *inputs(*lengths, 16, heads=2),
+        impl="triton",
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize("width", WIDTHS)

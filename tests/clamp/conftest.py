@@ -1,4 +1,4 @@
-"""Makes builders.py importable, and keeps what training sets for the whole process out of the tests that follow."""
+"""Makes builders.py and its neighbours importable, and keeps what training sets for its process out of other tests."""
 
 from __future__ import annotations
 

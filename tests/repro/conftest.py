@@ -112,9 +112,17 @@ def write_twitter() -> Callable[[Path], None]:
     return write
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_chosen() -> Iterator[None]:
+    """Nothing that a session's fixtures make depends on what dev trials have chosen by now."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chosen, "FILE", Path("no trials"))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _nothing_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test depends on what dev trials have chosen by now, nor changes it."""
+def _choices_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a test, and what it chooses stays with it."""
     monkeypatch.setattr(chosen, "FILE", tmp_path / "chosen.json")
 
 

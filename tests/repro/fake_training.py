@@ -50,11 +50,19 @@ def train_on_a_node(config: Config, splits: Splits, folder: Path, on_epoch: OnEp
     return train(config, splits, folder, on_slow_epoch, features)
 
 
+def train_a_model(config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path) -> dict[str, Any]:
+    """`train`, with a model for `evaluate`."""
+    return _with_a_model(config, folder, train(config, splits, folder, on_epoch, features))
+
+
 def train_a_model_on_a_node(
     config: Config, splits: Splits, folder: Path, on_epoch: OnEpoch, features: Path
 ) -> dict[str, Any]:
-    """The same, with a model for `evaluate`."""
-    found = train_on_a_node(config, splits, folder, on_epoch, features)
+    """`train_on_a_node`, with a model for `evaluate`."""
+    return _with_a_model(config, folder, train_on_a_node(config, splits, folder, on_epoch, features))
+
+
+def _with_a_model(config: Config, folder: Path, found: dict[str, Any]) -> dict[str, Any]:
     (folder / "model").mkdir(exist_ok=True)
     (folder / "model" / "weights.bin").write_bytes(bytes([config.train.seed]) * 1000)
     return found

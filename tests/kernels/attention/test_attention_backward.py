@@ -137,7 +137,7 @@ def assert_parity(a: Problem, tolerance: float = 1e-5) -> None:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Either way to the gradients, whatever the shape would choose."""
 
-    def chosen(arch: int, dtype: torch.dtype, Lq: int, D: int) -> BackwardConfig:
+    def chosen(arch: int, dtype: torch.dtype, Lq: int, D: int, mass: bool, dropout: bool) -> BackwardConfig:
         if request.param == "two kernels":
             return TWO_KERNELS
         return BackwardConfig(LoopConfig(max(32, 1 << (Lq - 1).bit_length()), 32, 4, 1))

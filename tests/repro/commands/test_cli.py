@@ -84,15 +84,13 @@ def test_finished_runs_are_published_wherever_tables_are_wanted(grid: tuple[str,
 
 
 def test_missing_trains_what_the_records_lack_and_nothing_else(
-    tiny_config: Path, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NODE_LOG", str(tmp_path / "log.txt"))
-    monkeypatch.setenv("NODE", "here")
     monkeypatch.setattr("repro.commands.report.write", lambda out: None)  # no table knows what stands for an evaluation
 
     def run_one(*more: str) -> str:
         command = ("run", "--config", str(tiny_config), "--only", "full", *more)
-        training = {"train": "fake_training:train_a_model_on_a_node", "evaluate": "fake_training:evaluate"}
+        training = {"train": "fake_training:train_a_model", "evaluate": "fake_training:evaluate"}
         assert main([*command, "--processes", "2"], **training) == 0
         return capsys.readouterr().err
 

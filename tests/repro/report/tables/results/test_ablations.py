@@ -27,7 +27,7 @@ def test_ablations_list_every_variant_in_order(frame_of: dict[str, pd.DataFrame]
     offline = frame_of["ablations_twitter2015_offline"].set_index("variant")
     assert offline.loc["one stage", "joint F1"] == "not run"
     assert offline.loc["one stage", "n"] == "0"
-    assert offline.loc["text only", "n"] == "3"
+    assert offline.loc["text only", "n"] == "5"
 
 
 def test_ablations_name_every_system_whose_trials_chose_otherwise_than_clamp_s():

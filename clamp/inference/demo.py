@@ -54,8 +54,8 @@ def looked_at(predictor: Predictor, prediction: Prediction, image: np.ndarray) -
 
 
 def picture_of(file: str | None, error: type[Exception]) -> np.ndarray | None:
-    """The pixels of an uploaded file, read as they are for training: the page's own way makes black of what is
-    transparent. `error`, with the reason alone, where it cannot be read."""
+    """The pixels of an uploaded file, read as they are for training; `error`, with the reason alone, where they
+    cannot be."""
     if file is None:
         return None
     try:
@@ -99,7 +99,9 @@ def demo_page(predictor: Predictor, examples: list[list[Any]]) -> Any:
         with gradio.Row():
             with gradio.Column():
                 text = gradio.Textbox(label="Tweet", lines=3)
-                image = gradio.Image(label="Picture", type="filepath", image_mode=None, sources=["upload", "clipboard"])
+                image = gradio.Image(label="Picture", type="filepath", sources=["upload", "clipboard"])
+                # Gradio's own reading makes black of what is transparent, and ends in a traceback where it cannot read
+                image.preprocess = lambda file: None if file is None else file.path
                 button = gradio.Button("Find aspects", variant="primary")
                 gradio.Examples(examples, [text, image])
             with gradio.Column():

@@ -101,18 +101,27 @@ def read_rows(file: Path) -> Iterator[CorpusRow]:
 
 
 def notes_on(file: Path) -> list[str]:
-    """What was taken for granted in reading rows: a table's separator, which columns the fields are from (those of JSON
-    by its first row), and which are not used."""
-    if _reader(file) not in (_table_rows, _json_rows):
-        return []
+    """What was taken for granted: a table's separator, which columns fields are from, and which are not used."""
+    separator, columns = _columns(file)
+    fields = named_fields(columns)
+    renamed = [f"{field} from column {column!r}" for field, column in fields.items() if field != column]
+    unused = [f"column {column!r} is not used" for column in columns if column not in fields.values()]
+    separators = {";": ["columns are separated by semicolons"], "\t": ["columns are separated by tabs"]}
+    return separators.get(separator, []) + renamed + unused
+
+
+def _columns(file: Path) -> tuple[str, list[str]]:
+    """A text table's separator, else ""; and the columns: of JSON its first row's, of annotated tweets none."""
+    reader = _reader(file)
+    if reader is _parquet_rows:
+        pyarrow = pyarrow_for(file)
+        with contextlib.suppress(pyarrow.ArrowException):  # the rows' reader tells of it
+            return "", list(pyarrow.parquet.read_schema(file).names)
+    if reader not in (_table_rows, _json_rows):
+        return "", []
     with file.open("rb") as stream:
         _, lines = _decoded_lines(stream)
-        separator, header = _header(file, lines) if _reader(file) is _table_rows else ("", _first_names(lines))
-    fields = named_fields(header)
-    renamed = [f"{field} from column {column!r}" for field, column in fields.items() if field != column]
-    unused = [f"column {column!r} is not used" for column in header if column not in fields.values()]
-    names = {";": "semicolons", "\t": "tabs"}
-    return ([f"columns are separated by {names[separator]}"] if separator in names else []) + renamed + unused
+        return _header(file, lines) if reader is _table_rows else ("", _first_names(lines))
 
 
 def _first_names(lines: _Lines) -> list[str]:

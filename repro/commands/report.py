@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+OUT = Path("paper_tables")
 _DESCRIPTION = "Write tables and figures again from published records, byte for byte the same. Trains nothing."
 
 
@@ -20,7 +21,7 @@ def add_out(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out",
         type=Path,
-        default=Path("paper_tables"),
+        default=OUT,
         metavar="DIR",
         help="tables and figures, and under results/ the records that they are made from (default: %(default)s)",
     )

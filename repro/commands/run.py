@@ -53,8 +53,10 @@ def _rehearse(options: argparse.Namespace) -> None:
     if options.config or options.full or options.profile != "synthetic":
         raise ConfigError("--quick rehearses the default profile: it takes neither --config, --full nor --profile")
     options.only, options.seeds = options.only or ["main"], options.seeds or 1
-    options.out, options.runs = _REHEARSAL, _REHEARSAL / "runs"
-    options.config = _REHEARSAL / "settings.json"
+    if options.out == report.OUT:  # what counts is never written to; a folder of one's own is
+        options.out = _REHEARSAL
+    options.runs = options.out / "runs"
+    options.config = options.out / "settings.json"
     write_atomically(options.config, json.dumps(_FEW, indent=1) + "\n")
 
 

@@ -133,6 +133,14 @@ def test_columns_that_are_not_used_are_said(tmp_path: Path) -> None:
         assert notes_on(tmp_path / "b.jsonl") == []
 
 
+def test_columns_of_parquet_that_are_not_used_are_said(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason='needs pyarrow: pip install ".[parquet]"')
+    parquet.write_table(
+        pytest.importorskip("pyarrow").table({"tweet": ["hello"], "mood": ["glad"]}), tmp_path / "a.parquet"
+    )
+    assert notes_on(tmp_path / "a.parquet") == ["text from column 'tweet'", "column 'mood' is not used"]
+
+
 @pytest.mark.parametrize("name", ["photo", "Picture", "FILE_NAME", "filename"])
 def test_an_image_by_another_name_is_not_lost(name: str) -> None:
     row = json.dumps({"text": "Old Harbour", name: "IMG_1.jpg"}).encode()

@@ -20,6 +20,9 @@ def test_a_rehearsal_is_apart_from_what_counts(tmp_path: Path, monkeypatch: pyte
     assert (options.only, options.seeds) == (["main"], 1)
     assert (options.out, options.runs) == (Path("rehearsal"), Path("rehearsal/runs"))
     assert json.loads(options.config.read_text())["data.synthetic"]["train"] < 1000
+    options = argparse.Namespace(**given, out=Path("mine"), runs=Path("runs"))
+    _rehearse(options)
+    assert (options.out, options.runs, options.config.parent) == (Path("mine"), Path("mine/runs"), Path("mine"))
     for other in ({"profile": "paper"}, {"full": True}, {"config": Path("c.json")}):
         with pytest.raises(ConfigError, match="--quick rehearses the default profile"):
             _rehearse(argparse.Namespace(**(given | other)))

@@ -24,7 +24,11 @@ from clamp.inference.request_record import CorpusRow, named_fields
 
 LONGEST_LINE = 2**20  # bytes: a file without line ends must not fill the memory
 _MOST_LINES = 1000  # of a table's row: a tweet has fewer, an open quote may have any number
-_SEPARATORS = (",", ";", "\t")
+_SEPARATORS: dict[str, list[str]] = {
+    ",": [],
+    ";": ["columns are separated by semicolons"],
+    "\t": ["columns are separated by tabs"],
+}
 _PARQUET_ROWS = 256  # read at a time; with their images, where those are in it
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
@@ -106,8 +110,7 @@ def notes_on(file: Path) -> list[str]:
     fields = named_fields(columns)
     renamed = [f"{field} from column {column!r}" for field, column in fields.items() if field != column]
     unused = [f"column {column!r} is not used" for column in columns if column not in fields.values()]
-    separators = {";": ["columns are separated by semicolons"], "\t": ["columns are separated by tabs"]}
-    return separators.get(separator, []) + renamed + unused
+    return _SEPARATORS.get(separator, []) + renamed + unused
 
 
 def _columns(file: Path) -> tuple[str, list[str]]:

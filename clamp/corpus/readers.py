@@ -5,10 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import csv
-import io
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -16,75 +14,16 @@ from typing import IO, Any
 
 from clamp.config import ConfigError
 from clamp.corpus.convertible import read_any
+from clamp.corpus.lines import Lines, Unreadable, decoded_lines
 from clamp.data.annotations import SUFFIXES
 from clamp.data.files import encoding_of
 from clamp.data.labels import Labels, UnknownLabel
 from clamp.data.schema import DataError
 from clamp.inference.request_record import CorpusRow, named_fields
 
-LONGEST_LINE = 2**20  # bytes: a file without line ends must not fill the memory
-_MOST_LINES = 1000  # of a table's row: a tweet has fewer, an open quote may have any number
-_SEPARATORS: dict[str, list[str]] = {
-    ",": [],
-    ";": ["columns are separated by semicolons"],
-    "\t": ["columns are separated by tabs"],
-}
+_SEPARATORS = (",", ";", "\t")
 _PARQUET_ROWS = 256  # read at a time; with their images, where those are in it
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
-
-
-class _Unreadable(Exception):
-    """A row that cannot be read while those after it can; its text is the reason."""
-
-
-class _Lines:
-    """Lines of bytes, the number of the last one, and those that were taken back to be read again.
-
-    _Unreadable for one that is too long, and then the lines after it.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self.number = stream, 0
-        self._again: deque[bytes | None] = deque()  # None: a line that was too long to keep
-        self.taken: list[bytes | None] = []  # since the last call of `begin`
-
-    def begin(self) -> None:
-        """A row begins."""
-        self.taken = []
-
-    def take_back_all_but_one(self) -> None:
-        """Have the lines of this row, but its first, read again."""
-        self._again.extendleft(reversed(self.taken[1:]))
-        self.number -= len(self.taken) - 1
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> bytes:
-        line = self._again.popleft() if self._again else self._stream.readline(LONGEST_LINE + 1)
-        if line == b"":
-            raise StopIteration
-        self.number += 1
-        if line is not None and len(line) > LONGEST_LINE:
-            while line and not line.endswith(b"\n"):
-                line = self._stream.readline(LONGEST_LINE)
-            line = None
-        self.taken.append(line)
-        if line is None:
-            raise _Unreadable(f"longer than {LONGEST_LINE} bytes")
-        if len(self.taken) > _MOST_LINES:
-            raise _Unreadable(f"a row of more than {_MOST_LINES} lines")
-        return line
-
-
-class _Recoded(io.RawIOBase):
-    """A stream in another encoding, as UTF-8."""
-
-    def __init__(self, stream: IO[bytes], encoding: str) -> None:
-        self._text = io.TextIOWrapper(stream, encoding, newline="")
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        return self._text.readline(-1 if size is None else size).encode("utf-8", "surrogatepass")
 
 
 def read_rows(file: Path) -> Iterator[CorpusRow]:
@@ -110,7 +49,8 @@ def notes_on(file: Path) -> list[str]:
     fields = named_fields(columns)
     renamed = [f"{field} from column {column!r}" for field, column in fields.items() if field != column]
     unused = [f"column {column!r} is not used" for column in columns if column not in fields.values()]
-    return _SEPARATORS.get(separator, []) + renamed + unused
+    names = {";": "semicolons", "\t": "tabs"}
+    return ([f"columns are separated by {names[separator]}"] if separator in names else []) + renamed + unused
 
 
 def _columns(file: Path) -> tuple[str, list[str]]:
@@ -123,13 +63,13 @@ def _columns(file: Path) -> tuple[str, list[str]]:
     if reader not in (_table_rows, _json_rows):
         return "", []
     with file.open("rb") as stream:
-        _, lines = _decoded_lines(stream)
+        lines = decoded_lines(stream)
         return _header(file, lines) if reader is _table_rows else ("", _first_names(lines))
 
 
-def _first_names(lines: _Lines) -> list[str]:
+def _first_names(lines: Lines) -> list[str]:
     """The names of the fields of the first row of JSON lines, where it can be read."""
-    with contextlib.suppress(_Unreadable, ValueError, RecursionError):
+    with contextlib.suppress(Unreadable, ValueError, RecursionError):
         first = json.loads(next((line for line in lines if not line.isspace()), b"{}"))
         return list(first) if isinstance(first, dict) else []
     return []
@@ -162,22 +102,15 @@ def pyarrow_for(file: Path) -> ModuleType:
     return pyarrow
 
 
-def _decoded_lines(stream: IO[bytes]) -> tuple[str, _Lines]:
-    """The lines in UTF-8, without the byte order mark, whatever the file is in."""
-    encoding = encoding_of(stream.read(4))
-    stream.seek(3 if encoding == "utf-8-sig" else 0)
-    return encoding, _Lines(_Recoded(stream, encoding) if encoding == "utf-16" else stream)  # type: ignore[arg-type]
-
-
 def _json_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
-    _, lines = _decoded_lines(stream)
+    lines = decoded_lines(stream)
     while True:
         lines.begin()
         try:
             line = next(lines)
         except StopIteration:
             return
-        except _Unreadable as error:
+        except Unreadable as error:
             yield CorpusRow(lines.number, b"", str(error))
         else:
             if not line.isspace():
@@ -185,7 +118,7 @@ def _json_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
 
 
 def _table_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
-    _, lines = _decoded_lines(stream)
+    lines = decoded_lines(stream)
     separator, header = _header(file, lines)
     columns = named_fields(header)
     if not {"text", "words"} & set(columns):
@@ -202,24 +135,24 @@ def _table_rows(file: Path, stream: IO[bytes]) -> Iterator[CorpusRow]:
                 yield CorpusRow(first, _fields(places, cells))
         except StopIteration:
             return
-        except _Unreadable as error:
+        except Unreadable as error:
             yield CorpusRow(first, b"", str(error))
 
 
-def _header(file: Path, lines: _Lines) -> tuple[str, list[str]]:
+def _header(file: Path, lines: Lines) -> tuple[str, list[str]]:
     """The separator under which the first line names a text, and the names of the columns."""
     try:
         text = next(lines, b"").decode("utf-8", "replace")
         found = {sign: next(csv.reader([text], delimiter=sign), []) for sign in _SEPARATORS}
-    except (csv.Error, _Unreadable) as error:
+    except (csv.Error, Unreadable) as error:
         raise DataError(file, None, f"header: {error}") from None
     known = [sign for sign in _SEPARATORS if {"text", "words"} & set(named_fields(found[sign]))]
     separator = max(known or _SEPARATORS[:1], key=lambda sign: len(found[sign]))
     return separator, [cell.strip() for cell in found[separator]]
 
 
-def _cells(lines: _Lines, separator: str, count: int) -> list[str]:
-    """The cells of the next row. _Unreadable names its fault, and where a quote was open the lines after it follow.
+def _cells(lines: Lines, separator: str, count: int) -> list[str]:
+    """The cells of the next row. Unreadable names its fault, and where a quote was open the lines after it follow.
 
     A row of several lines has a quoted line end in it, or a quote that was never closed. It is the second where the
     quote does not end before a separator, where the file ends first, and where the cells are not as many as they
@@ -231,29 +164,29 @@ def _cells(lines: _Lines, separator: str, count: int) -> list[str]:
         fault = f"{len(cells)} fields instead of {count}" if cells and len(cells) != count else ""
     except csv.Error as error:
         cells, fault = [], str(error)
-    except _Unreadable as error:
+    except Unreadable as error:
         if len(lines.taken) <= 1:
             raise
         cells, fault = [], str(error)
     if fault and len(lines.taken) > 1:
         lines.take_back_all_but_one()
-        raise _Unreadable(f"a quote opens here and is not closed where its cell ends ({fault})")
+        raise Unreadable(f"a quote opens here and is not closed where its cell ends ({fault})")
     if fault and not cells:
         cells = _leniently((lines.taken[0] or b"").decode("utf-8", "surrogateescape"), separator, fault)
         fault = f"{len(cells)} fields instead of {count}" if len(cells) != count else ""
     if fault:
-        raise _Unreadable(fault)
+        raise Unreadable(fault)
     return cells
 
 
 def _leniently(line: str, separator: str, fault: str) -> list[str]:
     """The cells of a line with a quote out of place, as most programs read it; not with one that is not closed."""
     if line.count('"') % 2:
-        raise _Unreadable(f"a quote opens here and is not closed ({fault})")
+        raise Unreadable(f"a quote opens here and is not closed ({fault})")
     try:
         return next(csv.reader([line], delimiter=separator))
     except csv.Error as error:
-        raise _Unreadable(str(error)) from None
+        raise Unreadable(str(error)) from None
 
 
 def _fields(places: dict[str, int], cells: Sequence[str]) -> dict[str, object]:
@@ -261,7 +194,7 @@ def _fields(places: dict[str, int], cells: Sequence[str]) -> dict[str, object]:
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        raise _Unreadable("not UTF-8") from None
+        raise Unreadable("not UTF-8") from None
     fields: dict[str, object] = {field: cells[place] for field, place in places.items() if cells[place]}
     for name in {"words", "aspects"} & set(fields):
         fields[name] = _list_in(str(fields[name]))

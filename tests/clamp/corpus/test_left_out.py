@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clamp.__main__ import main
-from clamp.corpus import job, readers
+from clamp.corpus import job
+from clamp.corpus import lines as lines_of_text
 from clamp.corpus.job import predict_corpus
 from clamp.corpus.readers import read_rows
 from clamp.corpus.request import Request
@@ -47,7 +48,7 @@ BAD_LINES: list[tuple[Any, str]] = [
 def test_bad_records_are_named_and_the_rest_is_predicted(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(readers, "LONGEST_LINE", 12_000)
+    monkeypatch.setattr(lines_of_text, "LONGEST_LINE", 12_000)
     (images / "broken.png").write_bytes((images / "0.png").read_bytes()[:300])
     lines: list[Any] = []
     for record, (bad, _) in zip(records(len(BAD_LINES)), BAD_LINES, strict=True):
@@ -156,7 +157,7 @@ def test_an_open_quote_is_named_and_what_follows_is_read(
 
 
 def test_a_line_that_is_too_long_within_an_open_quote_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LONGEST_LINE", 50)
+    monkeypatch.setattr(lines_of_text, "LONGEST_LINE", 50)
     (tmp_path / "in.csv").write_text('id,text\na,"open\nb,' + "x" * 80 + "\nc,fine\n")
     found = {row.line: row.fault for row in read_rows(tmp_path / "in.csv")}
     assert found.keys() == {2, 3, 4}

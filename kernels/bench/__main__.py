@@ -13,7 +13,7 @@ import torch
 
 from kernels.bench import report, targets
 from kernels.bench.measure import machine
-from kernels.bench.measure.timing import Row
+from kernels.bench.measure.rows import OURS, Row
 from kernels.bench.sections import run_apart, run_here, sections
 
 _SECONDS = 540.0  # of the process, from its start
@@ -100,7 +100,7 @@ def _report(options: argparse.Namespace) -> int:
 def _finish(made: dict[str, Any], path: Path) -> int:
     report.write(made, path)
     print(f"\n{report.text(made)}\n\n{path}")
-    if any("check" in row and row["variant"] == targets.OURS and not row["right"] for row in made["rows"]):
+    if any("check" in row and row["variant"] == OURS and not row["right"] for row in made["rows"]):
         return 1
     return 3 if any("error" in outcome for outcome in made.get("sections", {}).values()) else 0
 

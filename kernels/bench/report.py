@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernels.bench.measure.timing import Row
-from kernels.bench.targets import OURS
+from kernels.bench.measure.rows import OURS, Row
 
 SCHEMA = 1
 
@@ -63,6 +62,8 @@ def progress_line(section: str, row: Row) -> str:
     parts = [section, *(str(row[name]) for name in ("work", "variant", "launch") if name in row)]
     if "ms" in row:
         said = f"{row['ms']['p50']:.4g} ms"
+    elif "times_shipped" in row:
+        said = _best(row)
     elif "error" in row:
         said = row["error"]
     elif "check" in row:
@@ -77,6 +78,7 @@ def text(report: dict[str, Any]) -> str:
     rows = report["rows"]
     parts = [
         ["Medians in ms (times ours)", *_timing_lines(rows)],
+        ["Tiles", *(f"  {row['work']}: {_best(row)}" for row in rows if "times_shipped" in row)],
         ["Checks", *_check_lines(rows)],
         ["Without a result", *_error_lines(report["sections"], rows)],
         ["Targets", *_verdict_lines(report["targets"])],
@@ -93,6 +95,13 @@ def _timing_lines(rows: Sequence[Row]) -> Iterator[str]:
         yield f"  {work}, {launch}: {'; '.join(cells)}"
 
 
+def _best(row: Row) -> str:
+    """Which tiles a sweep found best."""
+    if row["variant"] == OURS:
+        return f"the shipped ones are the best of {row['of']}"
+    return f"{row['variant']} are the best of {row['of']}, {row['times_shipped']:.3f} of the shipped ones' time"
+
+
 def _check_lines(rows: Sequence[Row]) -> Iterator[str]:
     checks = [row for row in rows if "check" in row and row["variant"] == OURS]
     wrong = [row for row in checks if not row.get("right")]
@@ -105,11 +114,13 @@ def _check_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def _error_lines(sections: dict[str, Any], rows: Iterable[Row]) -> Iterator[str]:
     for name, outcome in sections.items():
+        for restart in outcome.get("restarts", ()):
+            yield f"  section {name}: begun again without {', '.join(restart['without'])}: {restart['error']}"
         if "error" in outcome:
             yield f"  section {name}: {outcome['error']}"
     for row in rows:
-        if "error" in row and "check" not in row:
-            yield f"  {row['work']}, {row['variant']}, {row['launch']}: {row['error'][:100]}"
+        if "error" in row and not ("check" in row and row["variant"] == OURS):  # those stand under the checks
+            yield f"  {row['work']}, {row['variant']}, {row.get('launch') or row['check']}: {row['error'][:100]}"
 
 
 def _verdict_lines(verdicts: Iterable[dict[str, Any]]) -> Iterator[str]:

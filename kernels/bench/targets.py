@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kernels.bench.measure.timing import Row
+from kernels.bench.measure.rows import OURS, Row
 from kernels.bench.works.attention import DROPPING, GUIDED, MASKED
 from kernels.bench.works.ceilings import PRODUCT
 from kernels.bench.works.checks import REPEATS
@@ -14,7 +14,6 @@ from kernels.bench.works.contrast import LARGEST, PEERS_AT, WIDTH, work_of
 from kernels.bench.works.fusion import INFERENCE, PRODUCTS, TRAINING, TRAINING_SMALL
 from kernels.bench.works.peers import COMPILED, INF_CL, SDPA, SIGLIP
 
-OURS = "kernels"
 _LARGE = 2**16
 
 
@@ -88,16 +87,16 @@ def _faster(work: str, peer: str, ours: str = "eager", theirs: str = "eager") ->
     return lambda m: _ratio(m.ms(work, peer, theirs), m.ms(work, OURS, ours))
 
 
-def _faster_than_sdpa(work: str) -> Value:
+def _faster_than_sdpa(work: str, launch: str = "eager") -> Value:
     def value(m: Measured) -> float | None:
-        best = m.best_sdpa(work)
-        return None if best is None else _ratio(best[1], m.ms(work, OURS))
+        best = m.best_sdpa(work, launch)
+        return None if best is None else _ratio(best[1], m.ms(work, OURS, launch))
 
     return value
 
 
-def _best_backend(work: str) -> Callable[[Measured], str | None]:
-    return lambda m: None if (best := m.best_sdpa(work)) is None else best[0]
+def _best_backend(work: str, launch: str = "eager") -> Callable[[Measured], str | None]:
+    return lambda m: None if (best := m.best_sdpa(work, launch)) is None else best[0]
 
 
 def _own(work: str, plain: str) -> Value:
@@ -132,6 +131,7 @@ def _largest_seconds(m: Measured) -> float | None:
 
 
 _SDPA = "times faster than the best SDPA backend whose gradients are right"
+_SDPA_IN_GRAPHS = f"{_SDPA}, both in graphs"
 _EAGER = "times faster than eager"
 _FASTER = "times faster than"
 
@@ -142,6 +142,13 @@ TARGETS = (
     Target(GUIDED, "times our own time without bias and mass", 1.4, _own(GUIDED, MASKED), at_most=True),
     Target(DROPPING, _SDPA, 1.5, _faster_than_sdpa(DROPPING), against=_best_backend(DROPPING)),
     Target(DROPPING, "times our own time without dropout", 1.3, _own(DROPPING, MASKED), at_most=True),
+    # The same in CUDA graphs, where no launch waits for Python: what the kernels themselves are worth.
+    Target(MASKED, _SDPA_IN_GRAPHS, 1.3, _faster_than_sdpa(MASKED, "graph"), against=_best_backend(MASKED, "graph")),
+    Target(MASKED, f"{_EAGER}, both in graphs", 2.5, _faster(MASKED, "eager", "graph", "graph")),
+    Target(GUIDED, f"{_EAGER}, both in graphs", 2.5, _faster(GUIDED, "eager", "graph", "graph")),
+    Target(
+        DROPPING, _SDPA_IN_GRAPHS, 1.5, _faster_than_sdpa(DROPPING, "graph"), against=_best_backend(DROPPING, "graph")
+    ),
     Target(TRAINING, "times eager's time outside matrix products", 0.5, _outside_products, at_most=True),
     Target(TRAINING, _EAGER, 1.25, _faster(TRAINING, "eager")),
     Target(TRAINING, f"{_FASTER} torch.compile", 1.0, _faster(TRAINING, COMPILED)),

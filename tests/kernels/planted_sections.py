@@ -7,6 +7,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from kernels.bench.measure.rows import Earlier
 from kernels.bench.messages import say
 
 RAISED = {
@@ -16,8 +17,14 @@ RAISED = {
 }
 
 
-def child(name: str, sender: Connection) -> None:
+def child(name: str, sender: Connection, earlier: Earlier) -> None:
+    if name.startswith("begun again"):
+        from planted_device import begun_again  # brings torch, for which the others need not wait
+
+        return begun_again(name, sender, earlier)
     row: dict[str, Any] = {"work": name}
+    if name == "preflight":
+        row |= {"variant": "machine", "check": "has a C compiler", "right": False, "error": "planted"}
     if name == "wrong":
         row |= {"check": "parity", "variant": "kernels", "right": False, "errors": {}, "limits": {}}
     say(sender, "row", row)

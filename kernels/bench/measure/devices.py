@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from kernels import dispatch
+from kernels.bench.measure.rows import Earlier, Row
 from kernels.dispatch import Impl
 
 Call = Callable[[], Any]
@@ -30,6 +31,13 @@ class Device(Protocol):
     dtype: torch.dtype  # of the timed works
     compiler: str  # torch.compile's backend
     impl: Impl  # of our operators
+    earlier: Earlier  # what need not be measured again
+
+    def trying(self, row: Row) -> None:
+        """Tell, before it is done, what `row` will be about: whoever survives this process then knows what ended it."""
+
+    def usable(self) -> bool:
+        """Whether anything can still be done on it, after an error."""
 
     def times(self, calls: Sequence[Call]) -> list[float]:
         """Milliseconds of each call, made one after another."""
@@ -56,8 +64,19 @@ class Cuda:
     compiler = "inductor"
     impl: Impl = "triton"
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Earlier | None = None, trying: Callable[[Row], None] = lambda _: None) -> None:
+        self.earlier, self._trying = earlier or Earlier(), trying
         self._flush: torch.Tensor | None = None
+
+    def trying(self, row: Row) -> None:
+        self._trying(row)
+
+    def usable(self) -> bool:
+        try:
+            torch.zeros(1, device=self.name).add_(1).item()
+        except RuntimeError:
+            return False
+        return True
 
     def times(self, calls: Sequence[Call]) -> list[float]:
         # The calls follow each other without a wait, as triton.testing.do_bench makes them: a GPU that is kept busy
@@ -124,6 +143,13 @@ class Cpu:
     dtype = torch.float32
     compiler = "inductor"
     impl: Impl = "torch"
+    earlier = Earlier()
+
+    def trying(self, row: Row) -> None:
+        pass
+
+    def usable(self) -> bool:
+        return True
 
     def times(self, calls: Sequence[Call]) -> list[float]:
         milliseconds = []

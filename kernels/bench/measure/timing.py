@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from kernels.bench.measure.devices import Call, Device
-
-Row = dict[str, Any]
+from kernels.bench.measure.rows import Poisoned, Row
 
 _TURNS = 6
 _MOST_CALLS_A_TURN = 40
@@ -71,6 +70,31 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
 
+def attempted(device: Device, row: Row, work: Callable[[], Row]) -> Iterator[Row]:
+    """`row` with what `work` finds, or with why it finds nothing; no row where an earlier try has it.
+
+    Poisoned where the error leaves the device unusable.
+    """
+    if device.earlier.has(row):
+        return
+    if fault := device.earlier.fault(row):
+        yield row | {"error": fault}
+        return
+    device.trying(row)
+    try:
+        found = work()
+    except Exception as error:
+        found = failure(device, error)
+    yield row | found
+
+
+def failure(device: Device, error: Exception) -> Row:
+    """What a row says of an error; Poisoned where it leaves the device unusable."""
+    if not device.usable():
+        raise Poisoned(explain(error)) from error
+    return {"error": explain(error)}
+
+
 def compare(
     device: Device,
     facts: Row,
@@ -87,11 +111,19 @@ def compare(
     """
     ready = dict(variants)
     samples = samples[:1] if device.rehearses else samples
+    for name in variants:
+        rows = [{**facts, "variant": name, "launch": launch} for launch in launches]
+        if fault := device.earlier.fault(rows[0]):
+            del ready[name]
+            yield from ({**row, "error": fault} for row in rows if not device.earlier.has(row))
     for launch in launches:
+        if any(device.earlier.has({**facts, "variant": name, "launch": launch}) for name in ready):
+            continue
         calls: dict[str, list[Call]] = {}
         extra: dict[str, int | None] = {}
         for name, variant in list(ready.items()):
             row = {**facts, "variant": name, "launch": launch}
+            device.trying(row)
             try:
                 with device.limited(_SECONDS_TO_PREPARE), variant.context():
                     calls[name] = [_call(device, variant, sample, launch) for sample in samples]
@@ -103,7 +135,7 @@ def compare(
             except Exception as error:
                 del ready[name]  # what fails in eager mode is not captured either
                 calls.pop(name, None)
-                yield {**row, "error": explain(error)}
+                yield {**row, **failure(device, error)}
         for name, milliseconds in _timed_in_turns(device, variants, calls, seconds).items():
             p10, p50, p90 = np.percentile(milliseconds, [10, 50, 90]).round(6).tolist()
             row = {**facts, "variant": name, "launch": launch, "ms": {"p10": p10, "p50": p50, "p90": p90}}

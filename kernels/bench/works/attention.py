@@ -11,7 +11,8 @@ import kernels
 from kernels import reference
 from kernels.bench.measure import parity
 from kernels.bench.measure.devices import Device
-from kernels.bench.measure.timing import Row, Sample, Variant, compare, explain, forward_backward
+from kernels.bench.measure.rows import Row
+from kernels.bench.measure.timing import Sample, Variant, attempted, compare, forward_backward
 from kernels.bench.works import eager, inputs, peers
 from kernels.bench.works.inputs import DROPOUT, AttentionShape
 
@@ -80,13 +81,15 @@ def judged(device: Device, facts: Row, variants: Mapping[str, Variant], sample: 
     expected = parity.named_results(forward_backward(reference_attention), parity.in_float64(sample))
     for name, variant in variants.items():
         row = {**facts, "variant": name, "check": "gradients at the timed shape"}
-        try:
-            with variant.context():
-                errors = parity.relative_errors(parity.named_results(variant, sample), expected)
-            bounds = dict.fromkeys(errors, _LARGEST_PEER_ERROR)
-            yield {**row, "errors": errors, "limits": bounds, "right": parity.within(errors, bounds)}
-        except Exception as error:
-            yield {**row, "right": False, "error": explain(error)}
+        for found in attempted(device, row, partial(_judged, variant, sample, expected)):
+            yield {"right": False, **found}
+
+
+def _judged(variant: Variant, sample: Sample, expected: parity.Results) -> Row:
+    with variant.context():
+        errors = parity.relative_errors(parity.named_results(variant, sample), expected)
+    bounds = dict.fromkeys(errors, _LARGEST_PEER_ERROR)
+    return {"errors": errors, "limits": bounds, "right": parity.within(errors, bounds)}
 
 
 def reference_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_mask: torch.Tensor) -> torch.Tensor:

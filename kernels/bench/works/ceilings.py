@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from kernels.bench.measure.devices import Device
-from kernels.bench.measure.timing import Row, Sample, compare, forward_backward
+from kernels.bench.measure.rows import Row
+from kernels.bench.measure.timing import Sample, compare, forward_backward
 from kernels.bench.works import inputs
 
 COPY = "ceiling, copy"

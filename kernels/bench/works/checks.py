@@ -12,7 +12,8 @@ import torch
 import kernels
 from kernels.bench.measure import parity
 from kernels.bench.measure.devices import Device
-from kernels.bench.measure.timing import Row, Sample, Variant, explain, forward_backward
+from kernels.bench.measure.rows import Row
+from kernels.bench.measure.timing import Sample, Variant, attempted, forward_backward
 from kernels.bench.works import fusion, inputs
 from kernels.dispatch import Impl, Mode
 
@@ -96,10 +97,10 @@ def rows(device: Device, cases: tuple[Case, ...], dtype: torch.dtype) -> Iterato
     for case in cases:
         facts = {"work": case.name, "variant": "kernels", "dtype": str(dtype).removeprefix("torch.")}
         sample = (case.tiny if device.rehearses else case.draw)(device, dtype)
-        yield from _checked(facts | {"check": PARITY}, partial(_parity, device, case, sample, dtype))
+        yield from _checked(device, facts | {"check": PARITY}, partial(_parity, device, case, sample, dtype))
         if dtype == device.dtype:
             ours = forward_backward(partial(case.operator, impl=device.impl))
-            yield from _checked(facts | {"check": REPEATS}, partial(_repeats, device, ours, sample))
+            yield from _checked(device, facts | {"check": REPEATS}, partial(_repeats, device, ours, sample))
 
 
 def stack_rows(device: Device) -> Iterator[Row]:
@@ -110,21 +111,21 @@ def stack_rows(device: Device) -> Iterator[Row]:
         stacks = fusion.stacks_of_one_model(device, device.dtype, sizes, training)
         sample = fusion.batch_of(device, stacks["kernels"], batch, words, 0)
         step = _seeded_step(forward_backward(stacks["kernels"]))
-        yield from _checked(facts | {"work": work, "check": REPEATS}, partial(_repeats, device, step, sample))
+        yield from _checked(device, facts | {"work": work, "check": REPEATS}, partial(_repeats, device, step, sample))
     stacks = fusion.stacks_of_one_model(device, device.dtype, sizes, training=True)
     for model in stacks.values():
         model.eval()  # without dropout, of which each draws its own
-    yield from _checked(facts | {"work": "fusion, training", "check": PARITY}, partial(_stack_parity, device, stacks))
+    yield from _checked(
+        device, facts | {"work": "fusion, training", "check": PARITY}, partial(_stack_parity, device, stacks)
+    )
     for case in (ATTENTION[2], NORM[0]):
         check = partial(_seeds_under_a_graph, device, case)
-        yield from _checked(facts | {"work": case.name, "check": SEEDED}, check)
+        yield from _checked(device, facts | {"work": case.name, "check": SEEDED}, check)
 
 
-def _checked(row: Row, check: Callable[[], Row]) -> Iterator[Row]:
-    try:
-        yield row | check()
-    except Exception as error:
-        yield row | {"right": False, "error": explain(error)}
+def _checked(device: Device, row: Row, check: Callable[[], Row]) -> Iterator[Row]:
+    for found in attempted(device, row, check):
+        yield {"right": False, **found}
 
 
 def _parity(device: Device, case: Case, sample: Sample, dtype: torch.dtype) -> Row:

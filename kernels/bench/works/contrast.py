@@ -7,7 +7,8 @@ from functools import partial
 
 import kernels
 from kernels.bench.measure.devices import Device
-from kernels.bench.measure.timing import Row, Variant, compare, explain, forward_backward
+from kernels.bench.measure.rows import Row
+from kernels.bench.measure.timing import Variant, attempted, compare, explain, forward_backward
 from kernels.bench.works import eager, inputs, peers
 from kernels.dispatch import Mode
 
@@ -66,15 +67,16 @@ def _facts(device: Device, pairs: int) -> Row:
 
 def _largest(device: Device, ours: Variant) -> Iterator[Row]:
     """One step; the steps before it compiled the kernels."""
-    row = _facts(device, LARGEST) | {"variant": "kernels", "launch": "eager", "calls": 1, "inputs": 1}
-    try:
+    row = _facts(device, LARGEST) | {"variant": "kernels", "launch": "eager"}
+
+    def step() -> Row:
         sample = inputs.pairs(device, _shape(device, LARGEST), device.dtype, 0)
         milliseconds: list[float] = []
         extra = device.extra_bytes(lambda: milliseconds.extend(device.times([lambda: ours.step(sample)])))
         ms = dict.fromkeys(("p10", "p50", "p90"), milliseconds[0])
-        yield row | {"ms": ms, "extra_bytes": extra, "input_bytes": sample.bytes}
-    except Exception as error:
-        yield row | {"error": explain(error)}
+        return {"calls": 1, "inputs": 1, "ms": ms, "extra_bytes": extra, "input_bytes": sample.bytes}
+
+    yield from attempted(device, row, step)
 
 
 def group_rows(device: Device) -> Iterator[Row]:

@@ -18,7 +18,8 @@ import kernels
 from kernels.bench import report, targets
 from kernels.bench.measure import machine
 from kernels.bench.measure.devices import Cpu
-from kernels.bench.measure.timing import Row, compare, forward_backward
+from kernels.bench.measure.rows import Row
+from kernels.bench.measure.timing import compare, forward_backward
 from kernels.bench.works import eager, inputs, peers
 
 PAIRS = (256, 512, 1024, 2048, 4096, 8192)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.profiler import DeviceType
 
 from kernels.bench.measure.devices import Device
-from kernels.bench.measure.timing import Row, Sample, Variant, compare, explain, forward_backward
+from kernels.bench.measure.rows import Row
+from kernels.bench.measure.timing import Sample, Variant, attempted, compare, forward_backward
 from kernels.bench.works import inputs, peers, stack
 from kernels.dispatch import Impl
 
@@ -41,8 +43,19 @@ def rows(device: Device) -> Iterator[Row]:
             variants[peers.COMPILED] = peers.compiled(device, stacks["eager"])
         facts = {"work": work, "shape": [batch, words, side**2, width], "dtype": str(device.dtype).split(".")[1]}
         yield from compare(device, facts, variants, samples, seconds=1.0)
-        if work == TRAINING:
-            yield from _profiles(facts, {name: variants[name] for name in stacks}, samples[0])
+
+
+def profile_rows(device: Device) -> Iterator[Row]:
+    """The GPU kernels that a training step spends most time in. Last of all: the profiler's hooks may disturb
+    graphs that are captured after it.
+    """
+    words, width, heads, side = _TINY if device.rehearses else _SIZES
+    batch = 2 if device.rehearses else _BATCHES[TRAINING]
+    stacks = stacks_of_one_model(device, device.dtype, (width, heads, side), training=True)
+    sample = batch_of(device, stacks["eager"], batch, words, 0)
+    for name, made in stacks.items():
+        row = {"work": TRAINING, "variant": name, "launch": "profile"}
+        yield from attempted(device, row, partial(_profile, forward_backward(made), sample))
 
 
 def stacks_of_one_model(
@@ -98,18 +111,13 @@ def products_alone(model: stack.Stack, batch: int, words: int) -> Variant:
     return Variant(step)
 
 
-def _profiles(facts: Row, variants: dict[str, Variant], sample: Sample) -> Iterator[Row]:
-    """The GPU kernels that a step spends most time in."""
-    for name, variant in variants.items():
-        row: Row = {**facts, "variant": name, "launch": "profile"}
-        try:
-            with torch.profiler.profile() as profiler:
-                variant.step(sample)
-            # What runs on the device has entries of its own, whose time its callers' entries repeat.
-            on_device = [event for event in profiler.key_averages() if event.device_type != DeviceType.CPU]
-            on_device.sort(key=lambda event: event.self_device_time_total, reverse=True)
-            total = sum(event.self_device_time_total for event in on_device)
-            listed = [[e.key[:100], e.count, round(e.self_device_time_total / 1e3, 4)] for e in on_device[:_LISTED]]
-            yield row | {"device_ms": total / 1e3, "name_calls_ms": listed}
-        except Exception as error:
-            yield row | {"error": explain(error)}
+def _profile(variant: Variant, sample: Sample) -> Row:
+    variant.step(sample)  # compiled before it is watched
+    with torch.profiler.profile() as profiler:
+        variant.step(sample)
+    # What runs on the device has entries of its own, whose time its callers' entries repeat.
+    on_device = [event for event in profiler.key_averages() if event.device_type != DeviceType.CPU]
+    on_device.sort(key=lambda event: event.self_device_time_total, reverse=True)
+    total = sum(event.self_device_time_total for event in on_device)
+    listed = [[e.key[:100], e.count, round(e.self_device_time_total / 1e3, 4)] for e in on_device[:_LISTED]]
+    return {"device_ms": total / 1e3, "name_calls_ms": listed}

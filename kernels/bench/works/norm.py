@@ -10,7 +10,8 @@ import torch
 
 import kernels
 from kernels.bench.measure.devices import Device
-from kernels.bench.measure.timing import Row, compare, forward_backward
+from kernels.bench.measure.rows import Row
+from kernels.bench.measure.timing import compare, forward_backward
 from kernels.bench.works import eager, inputs, peers
 
 WORKS = {  # work -> (shape, gated, dropout)

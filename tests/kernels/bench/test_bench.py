@@ -16,10 +16,11 @@ import torch
 import kernels
 import kernels.bench.__main__ as command
 from kernels.bench.__main__ import main
-from kernels.bench.measure.timing import Row
-from kernels.bench.sections import Emit, Section, run_apart, sections
+from kernels.bench.measure.devices import Rehearsal
+from kernels.bench.measure.rows import Row
+from kernels.bench.sections import PREFLIGHT, Emit, Section, run_apart, sections
 from kernels.bench.targets import TARGETS
-from kernels.bench.works import attention, ceilings, checks, contrast, fusion, peers
+from kernels.bench.works import attention, ceilings, checks, contrast, fusion, peers, preflight, sweep
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import planted_sections
@@ -49,7 +50,7 @@ def test_every_operator_is_right_and_repeats_in_the_interpreter(rehearsal: dict[
     judged = [row for row in rehearsal["rows"] if "check" in row and row["variant"] == "kernels"]
     assert [row for row in judged if not row["right"]] == []
     assert {row["check"] for row in judged} >= {checks.PARITY, checks.REPEATS, checks.SEEDED}
-    assert {row["work"].partition(",")[0] for row in judged} == {*kernels.__all__[1:], "fusion"}
+    assert {row["work"].partition(",")[0] for row in judged} == {*kernels.__all__[1:], "fusion", "sweep"}
     assert rehearsal["exit code"] == 0
 
 
@@ -89,6 +90,29 @@ def test_provenance_names_machine_software_and_sources_and_no_path(rehearsal: di
     assert str(Path.cwd()) not in json.dumps(rehearsal)
 
 
+def test_every_alternative_of_the_sweep_is_right_timed_and_compared(rehearsal: dict[str, Any]) -> None:
+    swept = [row for row in rehearsal["rows"] if row["section"] == "sweep"]
+    assert [row for row in swept if not row.get("right", True)] == []
+    for one in sweep.SWEEPS:
+        of_work = [row for row in swept if row["work"] == one.work]
+        timed = {row["variant"]: row["ms"]["p50"] for row in of_work if "ms" in row}
+        (best,) = [row for row in of_work if row["launch" if "launch" in row else "check"] == sweep.BEST]
+        assert min(timed.values()) == timed[best["variant"]]
+        assert best["times_shipped"] == pytest.approx(timed[best["variant"]] / timed["kernels"])
+        if Rehearsal().impl == "triton":
+            assert set(timed) == {"kernels", *one.alternatives()}
+            assert 4 <= len(timed) <= 7
+
+
+def test_an_alternative_takes_the_place_of_the_shipped_tiles_and_goes_again() -> None:
+    configs = pytest.importorskip("kernels.attention.configs")
+    asked = (90, torch.float16, 64, 197, 64, False, False)
+    shipped = configs.forward_row(*asked)
+    with sweep._instead("kernels.attention.configs", {"forward_row": "another"}):
+        assert configs.forward_row(*asked) == "another"
+    assert configs.forward_row(*asked) == shipped
+
+
 # --- the command line ---
 
 
@@ -104,7 +128,9 @@ def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path, capsys: pytest.Cap
 
 def test_an_unknown_section_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--rehearse", "--out", str(tmp_path), "--only", "attention"]) == 2
-    assert capsys.readouterr().err.startswith("error: no section 'attention'; there are 'check cross_attention")
+    assert capsys.readouterr().err.startswith(
+        "error: no section 'attention'; there are 'preflight', 'check cross_attention"
+    )
 
 
 def test_some_sections_alone_make_no_complete_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,6 +191,76 @@ def test_whatever_a_section_does_the_report_is_whole_judged_and_on_disk(
     assert len(made["targets"]) == len(TARGETS)
     if code == 3:
         assert {name: outcome.get("error") for name, outcome in made["sections"].items()} == OUTCOMES
+
+
+def run_planted(chosen: dict[str, Section], rows: list[Row]) -> dict[str, Any]:
+    return run_apart(chosen, lambda _, row: rows.append(row), time.monotonic() + 100, planted_sections.child)
+
+
+@pytest.mark.parametrize("how", ["dies", "is poisoned"])
+def test_a_section_is_begun_again_without_what_ended_it(how: str) -> None:
+    rows: list[Row] = []
+    chosen = {f"begun again, {how}": Section(lambda _: iter(()), 60)}
+    (outcome,) = run_apart(
+        chosen, lambda _, row: rows.append(row), time.monotonic() + 100, planted_sections.child
+    ).values()
+    assert [restart["without"] for restart in outcome["restarts"]] == [["second", "peer"]]
+    assert "error" not in outcome
+    timed = [(row["work"], row["variant"]) for row in rows if "ms" in row]
+    # each once: what the first try had is not measured again
+    assert timed == [
+        ("first", "kernels"),
+        ("first", "eager"),
+        ("first", "peer"),
+        ("second", "kernels"),
+        ("second", "eager"),
+    ]
+    (left_out,) = [row for row in rows if "error" in row]
+    assert (left_out["work"], left_out["variant"]) == ("second", "peer")
+    assert left_out["error"].startswith("left out, it ended the section's process: ")
+    assert ("139" if how == "dies" else "illegal memory access") in left_out["error"]
+
+
+def test_a_section_is_not_begun_again_for_ever() -> None:
+    rows: list[Row] = []
+    chosen = {"begun again, for ever": Section(lambda _: iter(()), 60)}
+    (outcome,) = run_apart(
+        chosen, lambda _, row: rows.append(row), time.monotonic() + 100, planted_sections.child
+    ).values()
+    assert [restart["without"][1] for restart in outcome["restarts"]] == ["kernels", "peer"]
+    assert [(row["work"], row["variant"]) for row in rows if "ms" in row][-1] == ("second", "eager")
+
+
+def test_nothing_is_begun_where_the_preflight_fails() -> None:
+    rows: list[Row] = []
+    chosen = {"whole": Section(lambda _: iter(()), 60, timed=False), PREFLIGHT: Section(lambda _: iter(()), 60)}
+    outcomes = run_planted(chosen, rows)
+    assert [row["check"] for row in rows] == ["has a C compiler"]
+    assert outcomes["whole"]["error"] == "not begun: the preflight failed"
+
+
+def test_the_preflight_says_what_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> dict[str, Row]:
+        return {row["check"]: row for row in preflight.rows(Rehearsal())}
+
+    assert all(row["right"] for row in said().values())
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": "/nowhere"})
+    monkeypatch.setattr("kernels.bench.works.one_line.increments", lambda _: False)
+    assert said()["has a C compiler"]["error"] == "CC is 'no-such-compiler', which is no program"
+    assert "no Python.h" in said()["has Python's headers"]["error"]
+    if preflight.STARTS in said():
+        assert said()[preflight.STARTS]["error"] == "a kernel that adds one adds something else"
+    assert not any(row["right"] for row in said().values())
+
+
+def test_sections_leave_time_to_those_that_follow() -> None:
+    """A third of what each of them may take."""
+    chosen = {name: Section(lambda _: iter(()), 30) for name in ("hangs", "whole")}
+    start = time.monotonic()
+    outcomes = run_apart(chosen, lambda *_: None, start + 14, planted_sections.child)
+    assert outcomes["hangs"]["error"] == "stopped after 4 s"
+    assert "error" not in outcomes["whole"]
 
 
 def test_time_counts_from_the_start_of_the_process() -> None:

@@ -14,7 +14,7 @@ import torch
 
 import kernels
 from kernels.bench import report, targets
-from kernels.bench.measure.timing import Row
+from kernels.bench.measure.rows import Row
 from kernels.bench.works import attention, ceilings, checks, contrast, cpu, fusion
 
 # --- targets ---
@@ -47,6 +47,13 @@ PLANTED = [
     timing(attention.DROPPING, "kernels", 2.5),
     timing(attention.DROPPING, "SDPA efficient", 5.0),
     timing(attention.DROPPING, "SDPA math", 4.0),
+    timing(attention.MASKED, "eager", 3.0, "graph"),
+    timing(attention.MASKED, "SDPA cudnn", 0.5, "graph"),
+    timing(attention.MASKED, "SDPA efficient", 2.1, "graph"),
+    timing(attention.GUIDED, "kernels", 2.0, "graph"),
+    timing(attention.GUIDED, "eager", 6.0, "graph"),
+    timing(attention.DROPPING, "kernels", 2.0, "graph"),
+    timing(attention.DROPPING, "SDPA math", 2.0, "graph"),
     timing(fusion.TRAINING, "kernels", 6.0),
     timing(fusion.TRAINING, "eager", 9.0),
     timing(fusion.TRAINING, "torch.compile", 6.6),
@@ -75,6 +82,7 @@ PLANTED = [
 ]  # fmt: skip
 EXPECTED = [
     (1.5, True), (4.0, True), (2.0, False), (1.5, False), (1.6, True), (1.25, True),  # attention
+    (2.1, True), (3.0, True), (3.0, True), (1.0, False),  # in graphs
     (0.25, True), (1.5, True), (1.1, True), (3.5, True), (1.1, False), (2.0, False), (1.5, True),  # the fusion stack
     (3.0, True), (1.25, False), (10.0, True),  # info_nce
     (0.8, False), (4 * 2 * 2**32 * 768 / 0.05 / 8e14, True), (0.02, True), (10.0, True), (15.0, True),

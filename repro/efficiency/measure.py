@@ -5,6 +5,7 @@ A report is a list of rows, each of a section; a section that fails says why and
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +25,9 @@ from clamp.inference.compile import compiled
 from clamp.model import Clamp
 from kernels.bench.measure.timing import explain
 from kernels.bench.report import write
-from repro.efficiency import profile
+from repro.efficiency import profile, soundness
 from repro.efficiency.corpus import corpus_batches, passes
-from repro.efficiency.effort import CORPUS, FULL, LARGE, QUICK, SMALL, TRAINING, Effort
+from repro.efficiency.effort import CORPUS, FULL, LARGE, MINUTES, QUICK, SMALL, TRAINING, Effort
 from repro.efficiency.memory import peaks
 from repro.efficiency.names import ANY_LENGTH, EVERYTHING, FUSION_ALONE, ONE_LENGTH, PROFILE_VARIANTS, SCHEMA
 from repro.efficiency.steps import infer, inference_parts, make_optimiser, train, training_parts
@@ -72,6 +73,7 @@ class Bench:
 
     def sections(self) -> dict[str, Callable[[], Iterator[Row]]]:
         return {
+            "soundness": self._soundness,
             "counts": self._counts,
             "latency": self._latency,
             "sizes": self._sizes,
@@ -82,6 +84,11 @@ class Bench:
             "profile": self._profile,
             "memory": self._memory,
         }
+
+    def _soundness(self) -> Iterator[Row]:
+        if self.device.type == "cpu" and self.size is PAPER:
+            raise Skipped("on a CPU the tests hold it, at a size at which it takes seconds")
+        yield from soundness.rows(self.size, self.device, self.own, self.effort.soundness_steps)
 
     def _counts(self) -> Iterator[Row]:
         """Parameters, and FLOPs of one tweet."""
@@ -236,24 +243,49 @@ def _by_part(call: Callable[[], dict[str, float]], rounds: Rounds, batch: int) -
         yield {"part": part, "batch": batch, "ms": spread([seconds[part] for seconds in found], 1e3)}
 
 
-def measure(size: Size, effort: Effort, device: torch.device, argv: Sequence[str]) -> dict[str, Any]:
-    """The report of one device."""
+def measure(
+    size: Size,
+    effort: Effort,
+    device: torch.device,
+    argv: Sequence[str],
+    keep: Callable[[dict[str, Any]], None] = lambda _: None,
+    until: float = math.inf,
+) -> dict[str, Any]:
+    """The report of one device, handed to `keep` as it stands after every row and section.
+
+    until: of time.monotonic(), after which no section is begun.
+    """
     torch.manual_seed(0)
-    bench = Bench(size, effort, device)
-    rows: list[Row] = []
-    sections: dict[str, Row] = {}
-    started = datetime.now(UTC)
-    for name, section in bench.sections().items():
-        begun, sections[name] = time.perf_counter(), {}
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": "gpu" if device.type == "cuda" else "cpu",
+        "quick": size is TINY,
+        "provenance": _provenance(device, argv, datetime.now(UTC)),
+        "setting": {"tokens": size.tokens, "regions": size.regions(size.image_size), "width": size.width},
+        "sections": {},
+        "rows": [],
+    }
+    for name, section in Bench(size, effort, device).sections().items():
+        begun, outcome = time.perf_counter(), report["sections"].setdefault(name, {})
         try:
-            rows += [{"section": name, **row} for row in section()]
+            if time.monotonic() >= until:
+                raise Skipped("not begun: the minutes were up")
+            for row in section():
+                report["rows"].append({"section": name, **row})
+                keep(report)
         except Skipped as reason:
-            sections[name]["skipped"] = str(reason)
+            outcome["skipped"] = str(reason)
         except Exception as error:
-            sections[name]["error"] = explain(error)
-        sections[name]["seconds"] = round(time.perf_counter() - begun, 1)
-        said = sections[name].get("error") or sections[name].get("skipped") or f"{sections[name]['seconds']} s"
+            outcome["error"] = explain(error)
+        outcome["seconds"] = round(time.perf_counter() - begun, 1)
+        keep(report)
+        said = outcome.get("error") or outcome.get("skipped") or f"{outcome['seconds']} s"
         print(f"{device.type}: {name}: {said}", file=sys.stderr)
+    return report
+
+
+def _provenance(device: torch.device, argv: Sequence[str], started: datetime) -> dict[str, Any]:
+    """Of what is begun now; a CPU's report names no GPU."""
     made_by = provenance.collect(
         provenance.Invocation.start(["python", "-m", "repro", *argv]),
         Inputs({}, None, source_hash(__name__)),
@@ -263,15 +295,8 @@ def measure(size: Size, effort: Effort, device: torch.device, argv: Sequence[str
     if device.type == "cpu":
         hardware = provenance.hardware_label(made_by.cores, made_by.cpu, None)
         made_by = made_by.model_copy(update={"gpu": None, "driver": None, "hardware": hardware})
-    return {
-        "schema": SCHEMA,
-        "kind": "gpu" if device.type == "cuda" else "cpu",
-        "quick": size is TINY,
-        "provenance": made_by.model_dump(mode="json"),
-        "setting": {"tokens": size.tokens, "regions": size.regions(size.image_size), "width": size.width},
-        "sections": sections,
-        "rows": rows,
-    }
+    found: dict[str, Any] = made_by.model_dump(mode="json")
+    return found
 
 
 def devices() -> list[str]:
@@ -279,19 +304,25 @@ def devices() -> list[str]:
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-def run(out: Path, devices: Sequence[str], quick: bool, argv: Sequence[str]) -> int:
-    """Measure on each of the devices ("cpu", "cuda"); exit code 1 where a section failed.
+def run(out: Path, devices: Sequence[str], quick: bool, argv: Sequence[str], minutes: float | None = None) -> int:
+    """Measure on each of the devices ("cpu", "cuda"), and keep every row when it is there.
 
+    Exit code 1 where a section failed or training is not sound. After `minutes` no section is begun, and those before
+    are the shorter for it.
     ConfigError where a rehearsal would take the place of a measurement, StoreError where what is there is no report.
     """
+    until = math.inf if minutes is None else time.monotonic() + 60 * minutes
     size, effort = (TINY, QUICK) if quick else (PAPER, FULL)
+    if minutes is not None and not quick:
+        effort = effort.shortened(min(1.0, minutes / MINUTES))
     files = {name: out / "results" / "efficiency" / f"{'gpu' if name == 'cuda' else name}.json" for name in devices}
     for file in files.values() if quick else ():
         if any(not report.quick for report in read_reports(CostReport, file.parent, [file.stem]).values()):
             raise ConfigError(f"{file}: holds a measurement; give the rehearsal an --out of its own")
     failed = False
     for name, file in files.items():
-        report = measure(size, effort.shortened(_ON_CUDA) if name == "cuda" else effort, torch.device(name), argv)
-        write(report, file)
+        of_device = effort.shortened(_ON_CUDA) if name == "cuda" else effort
+        report = measure(size, of_device, torch.device(name), argv, partial(write, path=file), until)
         failed |= any("error" in section for section in report["sections"].values())
+        failed |= not all(row.get("right", True) for row in report["rows"])
     return int(failed)

@@ -192,9 +192,10 @@ def make_batch(
     name: str = ENCODERS,
     tokens: int | None = None,
     image_size: int | None = None,
+    seed: int = 0,
 ) -> Batch:
-    """`count` tweets as system `name` reads them, always the same ones: random words, tags and pixels."""
-    random = torch.Generator().manual_seed(0)
+    """`count` tweets as system `name` reads them, the same for a seed: random words, tags and pixels."""
+    random = torch.Generator().manual_seed(seed)
     words = size.tokens if tokens is None else tokens
     side = size.image_size if image_size is None else image_size
     length = words + (size.caption_tokens if name == "caption_concat" else 0)

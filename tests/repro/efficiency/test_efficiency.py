@@ -41,6 +41,10 @@ from repro.records.measurements import KINDS
 from repro.run.published import published
 
 CPU = torch.device("cpu")
+SECTIONS = {
+    *("soundness", "counts", "latency", "sizes", "inference_parts"),
+    *("training", "corpus", "compiled", "profile", "memory"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -229,12 +233,73 @@ def test_a_section_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch,
         raise RuntimeError("out of memory")
         yield
 
-    for name in ("latency", "sizes", "inference_parts", "training", "corpus", "compiled", "profile", "memory"):
+    for name in (
+        "soundness",
+        "latency",
+        "sizes",
+        "inference_parts",
+        "training",
+        "corpus",
+        "compiled",
+        "profile",
+        "memory",
+    ):
         monkeypatch.setattr(measure.Bench, f"_{name}", fails)
     assert measure.run(tmp_path, ["cpu"], True, []) == 1
     written = json.loads((tmp_path / "results" / "efficiency" / "cpu.json").read_text())
     assert written["sections"]["latency"]["error"] == "RuntimeError: out of memory"
     assert {row["section"] for row in written["rows"]} == {"counts"}
+
+
+def test_every_row_is_kept_when_it_is_there_and_nothing_is_begun_after_the_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "results" / "efficiency" / "cpu.json"
+    kept = []
+
+    def planted(self: measure.Bench) -> Any:
+        for number in range(3):
+            if number:
+                kept.append(len(json.loads(file.read_text())["rows"]))
+            yield {"variant": "encoders", "number": number}
+
+    for name in (
+        "soundness",
+        "latency",
+        "sizes",
+        "inference_parts",
+        "training",
+        "corpus",
+        "compiled",
+        "profile",
+        "memory",
+    ):
+        monkeypatch.setattr(measure.Bench, f"_{name}", lambda self: iter(()))
+    monkeypatch.setattr(measure.Bench, "_counts", planted)
+    assert measure.run(tmp_path, ["cpu"], True, []) == 0
+    assert kept == [1, 2]
+    assert measure.run(tmp_path, ["cpu"], True, [], minutes=0) == 0
+    written = json.loads(file.read_text())
+    assert {outcome["skipped"] for outcome in written["sections"].values()} == {"not begun: the minutes were up"}
+    assert written["rows"] == []
+
+
+def test_training_that_is_not_sound_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (
+        "counts",
+        "latency",
+        "sizes",
+        "inference_parts",
+        "training",
+        "corpus",
+        "compiled",
+        "profile",
+        "memory",
+    ):
+        monkeypatch.setattr(measure.Bench, f"_{name}", lambda self: iter(()))
+    for right, code in ((True, 0), (False, 1)):
+        monkeypatch.setattr(measure.Bench, "_soundness", lambda self, right=right: iter([{"right": right}]))
+        assert measure.run(tmp_path, ["cpu"], True, []) == code
 
 
 def test_a_rehearsal_takes_no_measurements_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,17 +233,7 @@ def test_a_section_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch,
         raise RuntimeError("out of memory")
         yield
 
-    for name in (
-        "soundness",
-        "latency",
-        "sizes",
-        "inference_parts",
-        "training",
-        "corpus",
-        "compiled",
-        "profile",
-        "memory",
-    ):
+    for name in SECTIONS - {"counts"}:
         monkeypatch.setattr(measure.Bench, f"_{name}", fails)
     assert measure.run(tmp_path, ["cpu"], True, []) == 1
     written = json.loads((tmp_path / "results" / "efficiency" / "cpu.json").read_text())
@@ -263,17 +253,7 @@ def test_every_row_is_kept_when_it_is_there_and_nothing_is_begun_after_the_time(
                 kept.append(len(json.loads(file.read_text())["rows"]))
             yield {"variant": "encoders", "number": number}
 
-    for name in (
-        "soundness",
-        "latency",
-        "sizes",
-        "inference_parts",
-        "training",
-        "corpus",
-        "compiled",
-        "profile",
-        "memory",
-    ):
+    for name in SECTIONS:
         monkeypatch.setattr(measure.Bench, f"_{name}", lambda self: iter(()))
     monkeypatch.setattr(measure.Bench, "_counts", planted)
     assert measure.run(tmp_path, ["cpu"], True, []) == 0
@@ -285,17 +265,7 @@ def test_every_row_is_kept_when_it_is_there_and_nothing_is_begun_after_the_time(
 
 
 def test_training_that_is_not_sound_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in (
-        "counts",
-        "latency",
-        "sizes",
-        "inference_parts",
-        "training",
-        "corpus",
-        "compiled",
-        "profile",
-        "memory",
-    ):
+    for name in SECTIONS:
         monkeypatch.setattr(measure.Bench, f"_{name}", lambda self: iter(()))
     for right, code in ((True, 0), (False, 1)):
         monkeypatch.setattr(measure.Bench, "_soundness", lambda self, right=right: iter([{"right": right}]))

@@ -76,7 +76,9 @@ def _python(session: nox.Session) -> str:
 @nox.session(venv_backend="none", requires=["env"])
 def tests(session: nox.Session) -> None:
     """Run the tests, a file at a time on each core; arguments after -- go to pytest."""
-    session.run(_python(session), "-m", "pytest", "-n", "logical", "--dist", "loadfile", *session.posargs)
+    # in the order of collection: the default begins with files of many tests, which need not be those that take long
+    parallel = ["-n", "logical", "--dist", "loadfile", "--no-loadscope-reorder"]
+    session.run(_python(session), "-m", "pytest", *parallel, *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["env"])

@@ -15,7 +15,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from kernels.inspect.reports import Row, compile_faults, compile_reports, traffic_faults, traffic_reports
+from kernels.inspect.reports import (
+    Row,
+    compile_faults,
+    compile_reports,
+    prediction_report,
+    traffic_faults,
+    traffic_reports,
+)
 from kernels.inspect.shipped import OPERATORS
 
 ARCHITECTURES = (80, 90, 100)
@@ -42,6 +49,18 @@ _TRAFFIC_COLUMNS: dict[str, Callable[[Row], str]] = {
     "ratio": lambda row: f"{row['ratio']:.3f}",
     "limit": lambda row: "" if row["limit"] is None else str(row["limit"]),
 }
+_PREDICTION_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "call, forward and backward": lambda row: row["work"],
+    "predicted us": lambda row: "-".join(
+        f"{1e6 * row[name]:.0f}" for name in ("least_seconds", "most_seconds") if row[name] is not None
+    ),
+    "bound": lambda row: f"{row['bound']} ({100 * row['bound_share']:.0f} %)",
+    "floor us": lambda row: f"{1e6 * row['floor_seconds']:.0f}",
+    "of the floor": lambda row: "-".join(
+        f"{row[name] / row['floor_seconds']:.2f}" for name in ("least_seconds", "most_seconds") if row[name] is not None
+    ),
+    "launches": lambda row: "" if row["launches"] is None else str(row["launches"]),
+}
 
 
 def _table(rows: Iterable[Row], columns: dict[str, Callable[[Row], str]]) -> str:
@@ -62,6 +81,7 @@ examples:
   python -m kernels.inspect --core --compile-only                  under another version of Triton
   python -m kernels.inspect                                        every config: most of an hour on two cores
   python -m kernels.inspect --arch 90 --operator cross_attention   one operator on one architecture
+  python -m kernels.inspect --predict                              times on an H200, predicted: nothing is measured
   python -m kernels.inspect --json facts.json                      the figures for another program too
 
 Exit code 0: all is well; 1: the faults are named at the end; 2: it could not look.
@@ -90,12 +110,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--operator", default="all", choices=[*OPERATORS, "all"], help="only this one (default: all)")
     parser.add_argument("--core", action="store_true", help="only a config or two of each kernel: a minute or two")
     parser.add_argument("--compile-only", action="store_true", help="count no bytes, for which Triton interprets")
+    parser.add_argument(
+        "--predict", action="store_true", help="only predict times on an H200, from a model (docs/kernels.md)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures and the faults here")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("triton") is None:
         print("error: triton is not installed, and there is nothing to inspect without it", file=sys.stderr)
         return 2
 
+    if options.predict:
+        return _predict(options.json)
     names = OPERATORS if options.operator == "all" else (options.operator,)
     archs = ARCHITECTURES if options.arch == "all" else (int(options.arch),)
     compiled = compile_reports(names, archs, options.core)
@@ -117,6 +142,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for fault in faults:
         print(f"FAULT {fault}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _predict(file: Path | None) -> int:
+    predicted = prediction_report()
+    print("\nPredicted for an H200 in bfloat16 by a model of its ports and memory; nothing of it was measured.")
+    print(_table(predicted, _PREDICTION_COLUMNS))
+    if file:
+        file.write_text(json.dumps({"predicted": predicted}, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":

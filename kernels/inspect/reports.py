@@ -84,6 +84,20 @@ def traffic_reports(names: Sequence[str]) -> list[Row]:
     return rows
 
 
+def prediction_report() -> list[Row]:
+    """Predicted times on an H200, which nothing has measured: a dict an operator and typical shape.
+
+    It has work, least_seconds and most_seconds (all of a launch overlaps, or memory and the rest do not at all), bound
+    ("memory", "tensor", "MUFU", "LSU", "issue", or "library" for products that torch computes) and bound_share (of the
+    least), floor_seconds, launches. Of what is counted by hand, most_seconds and launches are None.
+    """
+    if _interpreting():
+        return _elsewhere("prediction_report")
+    from kernels.inspect import prediction
+
+    return prediction.predictions()
+
+
 def compile_faults(row: Row) -> list[str]:
     """What is wrong with a row of `compile_report`, each fault in a few words; none: it may be shipped."""
     if "error" in row:

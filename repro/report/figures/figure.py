@@ -16,6 +16,8 @@ from repro.evidence.evidence import Evidence
 from repro.records.files import write_atomically
 from repro.report.figures.style import STYLE
 
+_SUFFIXES = (".png", ".pdf")
+
 
 @dataclass(frozen=True)
 class ReportFigure:
@@ -38,12 +40,18 @@ def write_figure(figure: ReportFigure, evidence: Evidence, out: Path) -> list[Pa
         drawn = figure.draw(evidence)
         png = _png(drawn)
         drawn.set_layout_engine("none")  # as it was laid out for the PNG: a second time takes as long as drawing
-        contents = {".png": png, ".pdf": _pdf(drawn)}
+        contents = dict(zip(_SUFFIXES, (png, _pdf(drawn)), strict=True))
     paths = []
     for suffix, content in contents.items():
         paths.append(out / f"{figure.name}{suffix}")
         write_atomically(paths[-1], content)
     return paths
+
+
+def remove_figure(figure: ReportFigure, out: Path) -> None:
+    """Remove what `write_figure` left in `out`, if it did."""
+    for suffix in _SUFFIXES:
+        (out / f"{figure.name}{suffix}").unlink(missing_ok=True)
 
 
 def _png(figure: Figure) -> bytes:

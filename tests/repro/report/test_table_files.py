@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,9 @@ from made_up import record, suite
 from made_up_tables import index_of, tables, write_tables
 
 from repro.records.files import StoreError
+from repro.report.figures.contents import FIGURES
 from repro.report.table import Table, as_latex, as_markdown, write_table
+from repro.report.write import regenerate
 
 
 def test_three_formats_say_the_same(made: Path, frame_of: dict[str, pd.DataFrame]):
@@ -83,3 +86,12 @@ def test_markdown_cells_and_latex_specials_survive():
     assert "\\textit{a \\& b}" in latex
     assert "wide" not in latex
     assert next(csv.reader(io.StringIO(frame.to_csv(index=False)))) == ["block", "method", "n", "note"]
+
+
+def test_a_figure_without_evidence_does_not_outlive_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = replace(FIGURES[-1], name="absent", suffices=lambda _: False)
+    monkeypatch.setattr("repro.report.write.FIGURES", (absent,))
+    for name in ("absent.png", "absent.pdf", "mine.png"):
+        (tmp_path / name).write_bytes(b"as it was")
+    regenerate(tmp_path)
+    assert [path.name for path in sorted(tmp_path.glob("*.p*"))] == ["mine.png"]

@@ -60,13 +60,17 @@ class Launch:
     def name(self) -> str:
         return self.kernel.fn.__name__
 
+    @property
+    def named(self) -> dict[str, Any]:
+        """Arguments and options by name."""
+        return dict(zip(_parameters(self.kernel.fn), self.arguments, strict=False)) | dict(self.options)
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """What decides the tiles: each tensor's type, each constant's and option's value, None for what is left out."""
         parameters = _parameters(self.kernel.fn)
-        values = dict(zip(parameters, self.arguments, strict=False)) | dict(self.options)
         config: dict[str, Any] = {}
-        for name, value in values.items():
+        for name, value in self.named.items():
             # A tensor can come with its strides, in a tuple.
             tensors = [part for part in (value if isinstance(value, tuple) else (value,)) if torch.is_tensor(part)]
             if tensors:

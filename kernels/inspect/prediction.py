@@ -107,7 +107,7 @@ def _predicted(work: str, calls: list[Call]) -> Row:
             hidden += min(found["memory"], max(s for name, s in found.items() if name != "memory"))
         by_bound["library"] += library_flops / _LIBRARY_SHARE / _tensor_rate()
         launches += len(started)
-        flops += library_flops + sum(_tensor_flops(_named(one), one.name) for one, _ in started)
+        flops += library_flops + sum(_tensor_flops(one.named, one.name) for one, _ in started)
     least = sum(by_bound.values()) + launches * _LAUNCH_SECONDS
     bound = max(by_bound, key=by_bound.__getitem__)
     return {
@@ -164,14 +164,8 @@ class _Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _named(started: Launch) -> dict[str, Any]:
-    """A launch's arguments and options by name."""
-    names = compilation._parameters(started.kernel.fn)
-    return dict(zip(names, started.arguments, strict=False)) | dict(started.options)
-
-
 def _work_of(started: Launch, grid: int) -> Work:
-    named = _named(started)
+    named = started.named
     trips_of = _TRIPS.get(started.name)
     trips = max(trips_of(named, grid), 1.0) if trips_of else 1.0
     tensors = {id(t): t for t in tree_leaves(started.arguments) if isinstance(t, torch.Tensor)}

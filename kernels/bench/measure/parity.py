@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from kernels.bench.measure.timing import Sample, Variant
+from kernels.bench.measure.rows import Row
+from kernels.bench.measure.timing import Sample, Variant, forward_backward
+from kernels.dispatch import Impl
 
 Results = dict[str, torch.Tensor]
 
@@ -59,6 +62,23 @@ def limits(torch_errors: Mapping[str, float], dtype: torch.dtype) -> dict[str, f
     rounding = torch.finfo(dtype).eps / 2
     factors = {name: GRADIENT_FACTOR if name.startswith("gradient") else OUTPUT_FACTOR for name in torch_errors}
     return {name: max(factors[name] * error, rounding) for name, error in torch_errors.items()}
+
+
+def reference_of(operator: Callable[..., Any], sample: Sample, dtype: torch.dtype) -> tuple[Results, dict[str, float]]:
+    """An operator's results in float64, and how far from them a kernel may lie."""
+
+    def results(impl: Impl, sample: Sample) -> Results:
+        return named_results(forward_backward(partial(operator, impl=impl)), sample)
+
+    expected = results("reference", in_float64(sample))
+    return expected, limits(relative_errors(results("torch", sample), expected), dtype)
+
+
+def judged(variant: Variant, sample: Sample, expected: Results, bounds: Mapping[str, float]) -> Row:
+    """What a check says of a variant: its errors, their limits, and whether they are within these."""
+    with variant.context():
+        errors = relative_errors(named_results(variant, sample), expected)
+    return {"errors": errors, "limits": dict(bounds), "right": within(errors, bounds)}
 
 
 def within(errors: Mapping[str, float], bounds: Mapping[str, float]) -> bool:

@@ -18,14 +18,18 @@ class Poisoned(RuntimeError):
 
 @dataclass(frozen=True)
 class Earlier:
-    """The rows of earlier tries, by what they are about, and (work, variant) -> why that ended a try."""
+    """What earlier tries had rows about -> whether these were right, and (work, variant) -> why that ended a try."""
 
-    done: frozenset[Key] = frozenset()
+    done: Mapping[Key, bool] = field(default_factory=dict)
     culprits: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def has(self, row: Row) -> bool:
         """Whether a row about the same was made."""
         return _key(row) in self.done
+
+    def was_right(self, row: Row) -> bool:
+        """Whether it was made and did not say otherwise."""
+        return self.done.get(_key(row), False)
 
     def fault(self, row: Row) -> str | None:
         """Why a row's variant is left out, if it is: a peer that ended a try altogether, ours in that work only."""
@@ -36,7 +40,7 @@ class Earlier:
 
     def and_then(self, rows: Iterable[Row], culprit: Row, reason: str) -> Earlier:
         """After another try, that made these rows and ended in the culprit."""
-        done = self.done | {_key(row) for row in rows}
+        done = {**self.done, **{_key(row): row.get("right", True) for row in rows}}
         return Earlier(done, {**self.culprits, (culprit["work"], culprit["variant"]): reason})
 
 

@@ -88,6 +88,12 @@ def attempted(device: Device, row: Row, work: Callable[[], Row]) -> Iterator[Row
     yield row | found
 
 
+def checked(device: Device, row: Row, check: Callable[[], Row]) -> Iterator[Row]:
+    """The same of a check: what raises is not right."""
+    for found in attempted(device, row, check):
+        yield {"right": False, **found}
+
+
 def failure(device: Device, error: Exception) -> Row:
     """What a row says of an error; Poisoned where it leaves the device unusable."""
     if not device.usable():

@@ -12,7 +12,7 @@ from kernels import reference
 from kernels.bench.measure import parity
 from kernels.bench.measure.devices import Device
 from kernels.bench.measure.rows import Row
-from kernels.bench.measure.timing import Sample, Variant, attempted, compare, forward_backward
+from kernels.bench.measure.timing import Sample, Variant, checked, compare, forward_backward
 from kernels.bench.works import eager, inputs, peers
 from kernels.bench.works.inputs import DROPOUT, AttentionShape
 
@@ -79,17 +79,10 @@ def _least_bytes(shape: AttentionShape) -> int:
 def judged(device: Device, facts: Row, variants: Mapping[str, Variant], sample: Sample) -> Iterator[Row]:
     """Are a variant's output and gradients right at the very shape that is timed?"""
     expected = parity.named_results(forward_backward(reference_attention), parity.in_float64(sample))
+    bounds = dict.fromkeys(expected, _LARGEST_PEER_ERROR)
     for name, variant in variants.items():
         row = {**facts, "variant": name, "check": "gradients at the timed shape"}
-        for found in attempted(device, row, partial(_judged, variant, sample, expected)):
-            yield {"right": False, **found}
-
-
-def _judged(variant: Variant, sample: Sample, expected: parity.Results) -> Row:
-    with variant.context():
-        errors = parity.relative_errors(parity.named_results(variant, sample), expected)
-    bounds = dict.fromkeys(errors, _LARGEST_PEER_ERROR)
-    return {"errors": errors, "limits": bounds, "right": parity.within(errors, bounds)}
+        yield from checked(device, row, partial(parity.judged, variant, sample, expected, bounds))
 
 
 def reference_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_mask: torch.Tensor) -> torch.Tensor:

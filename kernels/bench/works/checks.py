@@ -13,9 +13,9 @@ import kernels
 from kernels.bench.measure import parity
 from kernels.bench.measure.devices import Device
 from kernels.bench.measure.rows import Row
-from kernels.bench.measure.timing import Sample, Variant, attempted, forward_backward
+from kernels.bench.measure.timing import Sample, Variant, checked, forward_backward
 from kernels.bench.works import fusion, inputs
-from kernels.dispatch import Impl, Mode
+from kernels.dispatch import Mode
 
 PARITY = "against float64"
 REPEATS = "the same bits over 50 runs"
@@ -97,10 +97,10 @@ def rows(device: Device, cases: tuple[Case, ...], dtype: torch.dtype) -> Iterato
     for case in cases:
         facts = {"work": case.name, "variant": "kernels", "dtype": str(dtype).removeprefix("torch.")}
         sample = (case.tiny if device.rehearses else case.draw)(device, dtype)
-        yield from _checked(device, facts | {"check": PARITY}, partial(_parity, device, case, sample, dtype))
+        yield from checked(device, facts | {"check": PARITY}, partial(_parity, device, case, sample, dtype))
         if dtype == device.dtype:
             ours = forward_backward(partial(case.operator, impl=device.impl))
-            yield from _checked(device, facts | {"check": REPEATS}, partial(_repeats, device, ours, sample))
+            yield from checked(device, facts | {"check": REPEATS}, partial(_repeats, device, ours, sample))
 
 
 def stack_rows(device: Device) -> Iterator[Row]:
@@ -111,31 +111,21 @@ def stack_rows(device: Device) -> Iterator[Row]:
         stacks = fusion.stacks_of_one_model(device, device.dtype, sizes, training)
         sample = fusion.batch_of(device, stacks["kernels"], batch, words, 0)
         step = _seeded_step(forward_backward(stacks["kernels"]))
-        yield from _checked(device, facts | {"work": work, "check": REPEATS}, partial(_repeats, device, step, sample))
+        yield from checked(device, facts | {"work": work, "check": REPEATS}, partial(_repeats, device, step, sample))
     stacks = fusion.stacks_of_one_model(device, device.dtype, sizes, training=True)
     for model in stacks.values():
         model.eval()  # without dropout, of which each draws its own
-    yield from _checked(
+    yield from checked(
         device, facts | {"work": "fusion, training", "check": PARITY}, partial(_stack_parity, device, stacks)
     )
     for case in (ATTENTION[2], NORM[0]):
         check = partial(_seeds_under_a_graph, device, case)
-        yield from _checked(device, facts | {"work": case.name, "check": SEEDED}, check)
-
-
-def _checked(device: Device, row: Row, check: Callable[[], Row]) -> Iterator[Row]:
-    for found in attempted(device, row, check):
-        yield {"right": False, **found}
+        yield from checked(device, facts | {"work": case.name, "check": SEEDED}, check)
 
 
 def _parity(device: Device, case: Case, sample: Sample, dtype: torch.dtype) -> Row:
-    def results(impl: Impl, sample: Sample) -> parity.Results:
-        return parity.named_results(forward_backward(partial(case.operator, impl=impl)), sample)
-
-    expected = results("reference", parity.in_float64(sample))
-    errors = parity.relative_errors(results(device.impl, sample), expected)
-    bounds = parity.limits(parity.relative_errors(results("torch", sample), expected), dtype)
-    return {"errors": errors, "limits": bounds, "right": parity.within(errors, bounds)}
+    expected, bounds = parity.reference_of(case.operator, sample, dtype)
+    return parity.judged(forward_backward(partial(case.operator, impl=device.impl)), sample, expected, bounds)
 
 
 def _repeats(device: Device, variant: Variant, sample: Sample) -> Row:

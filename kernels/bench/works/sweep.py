@@ -16,10 +16,9 @@ import kernels
 from kernels.bench.measure import parity
 from kernels.bench.measure.devices import Device
 from kernels.bench.measure.rows import OURS, Row
-from kernels.bench.measure.timing import Sample, Variant, attempted, compare, forward_backward
+from kernels.bench.measure.timing import Sample, checked, compare, forward_backward
 from kernels.bench.works import contrast, inputs
 from kernels.bench.works.attention import PATCHES
-from kernels.dispatch import Impl
 
 PARITY = "against float64, at the timed shape"
 BEST = "best"
@@ -54,13 +53,15 @@ def _swept(device: Device, sweep: Sweep) -> Iterator[Row]:
     if device.impl == "triton":  # there are tiles
         for name, stand in sweep.alternatives().items():
             variants[name] = forward_backward(operator, partial(_instead, sweep.module, stand))
-    expected, bounds = _reference(sweep, sample, device)
+    expected, bounds = parity.reference_of(sweep.operator, sample, device.dtype)
     right: list[str] = []
     for name, variant in variants.items():
         row = {**facts, "variant": name, "check": PARITY}
-        for found in attempted(device, row, partial(_judged, variant, sample, expected, bounds)):
-            yield {"right": False, **found}
-            right += [name] if found.get("right") else []
+        was_right = device.earlier.was_right(row)
+        for found in checked(device, row, partial(parity.judged, variant, sample, expected, bounds)):
+            yield found
+            was_right = found["right"]
+        right += [name] if was_right else []
     times: dict[str, float] = {}
     for row in compare(device, facts, {n: variants[n] for n in right}, [sample], launches=("graph",), seconds=_SECONDS):
         yield row
@@ -69,22 +70,6 @@ def _swept(device: Device, sweep: Sweep) -> Iterator[Row]:
     if OURS in times:
         best = min(times, key=times.__getitem__)
         yield {**facts, "variant": best, "launch": BEST, "of": len(times), "times_shipped": times[best] / times[OURS]}
-
-
-def _reference(sweep: Sweep, sample: Sample, device: Device) -> tuple[parity.Results, dict[str, float]]:
-    """Results in float64, and how far from them a variant may lie."""
-
-    def results(impl: Impl, sample: Sample) -> parity.Results:
-        return parity.named_results(forward_backward(partial(sweep.operator, impl=impl)), sample)
-
-    expected = results("reference", parity.in_float64(sample))
-    return expected, parity.limits(parity.relative_errors(results("torch", sample), expected), device.dtype)
-
-
-def _judged(variant: Variant, sample: Sample, expected: parity.Results, bounds: Mapping[str, float]) -> Row:
-    with variant.context():
-        errors = parity.relative_errors(parity.named_results(variant, sample), expected)
-    return {"errors": errors, "limits": dict(bounds), "right": parity.within(errors, bounds)}
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import kernels
 import kernels.bench.__main__ as command
 from kernels.bench.__main__ import main
 from kernels.bench.measure.devices import Rehearsal
-from kernels.bench.measure.rows import Row
+from kernels.bench.measure.rows import Earlier, Row
 from kernels.bench.sections import PREFLIGHT, Emit, Section, run_apart, sections
 from kernels.bench.targets import TARGETS
 from kernels.bench.works import attention, ceilings, checks, contrast, fusion, peers, preflight, sweep
@@ -111,6 +111,16 @@ def test_an_alternative_takes_the_place_of_the_shipped_tiles_and_goes_again() ->
     with sweep._instead("kernels.attention.configs", {"forward_row": "another"}):
         assert configs.forward_row(*asked) == "another"
     assert configs.forward_row(*asked) == shipped
+
+
+def test_a_sweep_that_is_begun_again_times_what_was_right() -> None:
+    device, one = Rehearsal(), sweep.SWEEPS[4]
+    checked = [row for row in sweep._swept(device, one) if "check" in row]
+    wrong = checked[-1] | {"right": False}
+    device.earlier = Earlier().and_then([*checked[:-1], wrong], {"work": "another", "variant": "a peer"}, "died")
+    again = list(sweep._swept(device, one))
+    assert [row for row in again if "check" in row] == []
+    assert [row["variant"] for row in again if "ms" in row] == [row["variant"] for row in checked[:-1]]
 
 
 # --- the command line ---
